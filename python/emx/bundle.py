@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle: everything emx needs of a model, without PyTorch, in one file.
+
+A zip archive (stored, no time stamps), specified in docs/output-format.md:
+
+  format                       "emx-bundle 1\\n"
+  graph.json                   signature, nodes with origins, tensor table; one node per line
+  tensors/NAME                 raw little-endian data of parameters, buffers and constants
+  vectors.json                 test vectors: table of the arrays below
+  vectors/inputs/NAME          raw, first axis: test vector
+  vectors/outputs/NAME         raw, what PyTorch gave
+  vectors/layers/NAME          raw, what PyTorch gave for a node, for test vector 0 only
+
+`model_hash` covers format, graph.json and tensors/, not the vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emx.errors import EmxError
+from emx.ir import Array, DType, Origin, TensorType
+
+FORMAT = b"emx-bundle 1\n"
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An argument that is a tensor: a node's output ("conv2d", or "topk.1" for the second of
+    several), an input, or a tensor of the bundle."""
+
+    name: str
+
+
+Arg = None | bool | int | float | str | DType | Ref | tuple["Arg", ...]
+
+
+@dataclass(frozen=True)
+class AtenNode:
+    """One ATen call, with the types PyTorch gave its outputs."""
+
+    name: str
+    target: str  # "aten.conv2d.default"
+    args: tuple[Arg, ...]
+    kwargs: Mapping[str, Arg]
+    outputs: tuple[TensorType, ...]
+    origin: Origin = Origin()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        if len(self.outputs) == 1:
+            return (self.name,)
+        return tuple(f"{self.name}.{i}" for i in range(len(self.outputs)))
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Test vectors. The first axis of inputs and outputs counts vectors; `layers` has the value
+    of every node's output for vector 0."""
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    layers: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return min((len(a) for a in self.outputs.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model as ATen calls on named tensors.
+
+    inputs   (argument name, type), in call order
+    outputs  (output name, the value it is)
+    """
+
+    name: str
+    inputs: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[tuple[str, Ref], ...]
+    nodes: tuple[AtenNode, ...]
+    tensors: Mapping[str, Array]
+    vectors: Vectors
+    producer: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """SHA-256 over everything that decides the generated code; vectors stay outside."""
+        digest = hashlib.sha256(FORMAT + _graph_json(self))
+        for name, data in self.tensors.items():
+            digest.update(name.encode() + b"\0" + _raw(data))
+        return digest.hexdigest()
+
+    def to_bytes(self) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as z:
+            for name, data in _members(self):
+                z.writestr(zipfile.ZipInfo(name, _DATE), data)
+        return out.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Write the bundle; the file appears whole or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(self.to_bytes())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: Path) -> Bundle:
+        """Read a bundle; a damaged one is an EmxError."""
+        try:
+            with zipfile.ZipFile(path) as z:
+                return _read(z, path)
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError) as error:
+            raise EmxError(
+                f"{path.name} is damaged: {error}", at=str(path), hint="export the model again"
+            ) from None
+
+
+def is_bundle(path: Path) -> bool:
+    """True for a zip archive whose first member is an emx `format` file."""
+    try:
+        with zipfile.ZipFile(path) as z:
+            return z.namelist()[:1] == ["format"]
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _members(b: Bundle) -> list[tuple[str, bytes]]:
+    v = b.vectors
+    groups = {"inputs": v.inputs, "outputs": v.outputs, "layers": v.layers}
+    tables = {kind: {k: _type_text(a) for k, a in arrays.items()} for kind, arrays in groups.items()}
+    table = json.dumps({"producer": dict(b.producer), **tables}, indent=1)
+    members = [("format", FORMAT), ("graph.json", _graph_json(b))]
+    members += [(f"tensors/{name}", _raw(data)) for name, data in b.tensors.items()]
+    members.append(("vectors.json", table.encode()))
+    for kind, arrays in groups.items():
+        members += [(f"vectors/{kind}/{name}", _raw(data)) for name, data in arrays.items()]
+    return members
+
+
+def _graph_json(b: Bundle) -> bytes:
+    head = {
+        "name": b.name,
+        "inputs": [[name, str(t)] for name, t in b.inputs],
+        "outputs": [[name, ref.name] for name, ref in b.outputs],
+        "tensors": {name: _type_text(data) for name, data in b.tensors.items()},
+    }
+    nodes = ",\n".join("  " + json.dumps(_node_json(n)) for n in b.nodes)
+    return (json.dumps(head, indent=1)[:-2] + ',\n "nodes": [\n' + nodes + "\n ]\n}\n").encode()
+
+
+def _node_json(n: AtenNode) -> dict[str, Any]:
+    return {
+        "name": n.name,
+        "target": n.target,
+        "args": [_arg_json(a) for a in n.args],
+        "kwargs": {k: _arg_json(a) for k, a in n.kwargs.items()},
+        "outputs": [str(t) for t in n.outputs],
+        "origin": [n.origin.module, n.origin.source, n.origin.text],
+    }
+
+
+def _arg_json(a: Arg) -> Any:
+    if isinstance(a, Ref):
+        return {"ref": a.name}
+    if isinstance(a, DType):
+        return {"dtype": a.value}
+    if isinstance(a, float) and not np.isfinite(a):
+        return {"float": str(a)}
+    if isinstance(a, tuple):
+        return [_arg_json(x) for x in a]
+    return a
+
+
+def _parse_arg(a: Any) -> Arg:
+    if isinstance(a, list):
+        return tuple(_parse_arg(x) for x in a)
+    if isinstance(a, dict):
+        ((kind, value),) = a.items()
+        kinds = {"ref": Ref, "dtype": DType, "float": float}
+        return kinds[kind](value)  # type: ignore[no-any-return]
+    if a is None or isinstance(a, bool | int | float | str):
+        return a
+    raise ValueError(f"unknown argument {a!r}")
+
+
+def parse_type(text: str) -> TensorType:
+    """Parse "f32[1x3x8x8]"; "f32[]" is a scalar."""
+    dtype, bracket, rest = text.partition("[")
+    if not bracket or not rest.endswith("]"):
+        raise ValueError(f"not a tensor type: {text!r}")
+    dims = rest[:-1]
+    return TensorType(tuple(int(d) for d in dims.split("x")) if dims else (), DType(dtype))
+
+
+def _read(z: zipfile.ZipFile, path: Path) -> Bundle:
+    if z.read("format") != FORMAT:
+        raise EmxError(
+            f"{path.name} was written by another version of emx: {z.read('format')[:40]!r}",
+            at=str(path),
+            hint="export the model again with this version",
+        )
+    head = json.loads(z.read("graph.json"))
+    table = json.loads(z.read("vectors.json"))
+    arrays = {
+        kind: {k: _array(z, f"vectors/{kind}/{k}", t) for k, t in table[kind].items()}
+        for kind in ("inputs", "outputs", "layers")
+    }
+    return Bundle(
+        name=head["name"],
+        inputs=tuple((name, parse_type(t)) for name, t in head["inputs"]),
+        outputs=tuple((name, Ref(ref)) for name, ref in head["outputs"]),
+        nodes=tuple(_parse_node(n) for n in head["nodes"]),
+        tensors={k: _array(z, f"tensors/{k}", t) for k, t in head["tensors"].items()},
+        vectors=Vectors(**arrays),
+        producer=table["producer"],
+    )
+
+
+def _parse_node(n: Any) -> AtenNode:
+    return AtenNode(
+        name=n["name"],
+        target=n["target"],
+        args=tuple(_parse_arg(a) for a in n["args"]),
+        kwargs={k: _parse_arg(a) for k, a in n["kwargs"].items()},
+        outputs=tuple(parse_type(t) for t in n["outputs"]),
+        origin=Origin(*n["origin"]),
+    )
+
+
+def _type_text(data: Array) -> str:
+    return str(TensorType(tuple(data.shape), DType.of(data.dtype)))
+
+
+def _array(z: zipfile.ZipFile, member: str, text: str) -> Array:
+    t = parse_type(text)
+    return np.frombuffer(z.read(member), t.dtype.numpy).reshape(t.dims)
+
+
+def _raw(data: Array) -> bytes:
+    return np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<")).tobytes()

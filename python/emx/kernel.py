@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator tells the compiler about the C kernel that computes one node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from emx.ir import Array
+
+Param = int | float | tuple[int, ...]
+Offsets = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The kernel's element order for one input, as events: read a byte range, then write one.
+
+    Event e reads bytes [read_lo[e], read_hi[e]) of the input, then writes bytes
+    [write_lo[e], write_hi[e]) of the output. Ranges may be larger than what is touched, never
+    smaller. An event that reads nothing has read_lo == read_hi.
+    """
+
+    read_lo: Offsets
+    read_hi: Offsets
+    write_lo: Offsets
+    write_hi: Offsets
+
+    def distance(self) -> int:
+        """Least d >= 0 such that the output may start d bytes before the input.
+
+        Each byte must be read before it is overwritten: with y at x - d, byte w of y is byte
+        w - d of x, so d >= write_hi[e] - read_lo[f] for every event f that comes after e.
+        """
+        reads = np.where(self.read_lo < self.read_hi, self.read_lo, np.iinfo(np.int64).max // 2)
+        later = np.minimum.accumulate(reads[::-1])[::-1][1:]
+        return max(0, int((self.write_hi[:-1] - later).max(initial=0)))
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A scalar C function that fuses a chain of pointwise operators: its arguments and body."""
+
+    args: tuple[str, ...]
+    expression: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One call of a C kernel: `function(&params, operands..., y)`.
+
+    operands   C parameter names in call order, `y` last; each is a graph input of the node (in
+               `inputs`), a packed constant (in `weights`), or `scratch`.
+    params     every field of the kernel's parameter struct.
+    key        the fields that must be compile-time constants; layers that agree on them may
+               share an instance, and the rest is then read at run time.
+    overlap    operand -> Trace for inputs that y may overlap; an input not named here must be
+               disjoint from y.
+    """
+
+    header: str
+    function: str
+    inputs: Mapping[str, int]  # operand name -> index in node.inputs
+    params: Mapping[str, Param]
+    key: tuple[str, ...]
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    scratch_bytes: int = 0
+    overlap: Mapping[str, Trace] = field(default_factory=dict)
+    scalar: Scalar | None = None
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        scratch = ("scratch",) if self.scratch_bytes else ()
+        return (*self.inputs, *self.weights, *scratch, "y")
