@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which operators of a program stay whole, and which models emx refuses before it converts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.export.graph_signature import OutputKind
+
+from emx.errors import EmxError, Problem
+from emx.export.origin import common_root, origin_of
+
+# Operators that emx has kernels for, or will have; PyTorch decomposes all others.
+WHOLE = frozenset(
+    """
+    scaled_dot_product_attention
+    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
+    layer_norm group_norm rms_norm instance_norm
+    softmax log_softmax gelu silu mish hardswish hardsigmoid hardtanh relu6 elu selu celu
+    leaky_relu softplus log_sigmoid prelu glu hardshrink softshrink threshold clamp_min clamp_max
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul
+    avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    pad reflection_pad1d reflection_pad2d reflection_pad3d
+    replication_pad1d replication_pad2d replication_pad3d
+    pixel_shuffle pixel_unshuffle channel_shuffle stack roll where logsumexp square rsub
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
+    """.split()
+)
+
+# Operators that behave differently in training: name -> index of the argument that says so.
+_TRAINING = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
+             "native_dropout": 2, "rrelu": 3, "batch_norm": 5}  # fmt: skip
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_EVAL = "call model.eval() before torch.export.export (or before emx.export)"
+
+
+def decompose(program: Any) -> Any:
+    """A functional program of whole operators; a model that emx cannot run is an EmxError."""
+    _refuse(_training_problems(program), "operators are in training mode")
+    table = torch.export.default_decompositions()
+    for op in [op for op in table if packet(op) in WHOLE]:
+        del table[op]
+    functional = program.run_decompositions(table)
+    _refuse(_mutation_problems(functional), "tensors are changed by the model")
+    return functional
+
+
+def packet(op: Any) -> str:
+    """The operator's name without namespace and overload: "conv2d"."""
+    parts = str(op).split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def _refuse(problems: Iterator[Problem], summary: str) -> None:
+    found = tuple(problems)
+    if found:
+        raise EmxError.of(found, summary)
+
+
+def _training_problems(program: Any) -> Iterator[Problem]:
+    root = common_root(program.graph.nodes)
+    for node in program.graph.nodes:
+        if node.op == "call_function" and _in_training(node):
+            name = packet(node.target)
+            at = str(origin_of(node, root))
+            yield Problem(f"{name} is in training mode", at, str(node.target), _EVAL)
+
+
+def _in_training(node: Any) -> bool:
+    name, args = packet(node.target), _arguments(node)
+    if name in _TRAINING:
+        index = _TRAINING[name]
+        return bool(args[index]) if index < len(args) else False
+    if name in _RECURRENT:
+        return any(isinstance(a, float) and a > 0 for a in args) and _flag(node, "train")
+    if name == "scaled_dot_product_attention":
+        return any(isinstance(a, float) and a > 0 for a in args[4:5])
+    return False
+
+
+def _arguments(node: Any) -> list[Any]:
+    """The arguments in the order of the operator's schema, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return list(node.args)
+    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False))
+    given.update(node.kwargs)
+    return [given.get(a.name, a.default_value) for a in schema.arguments]
+
+
+def _flag(node: Any, name: str) -> bool:
+    names = [a.name for a in node.target._schema.arguments]
+    return name in names and bool(_arguments(node)[names.index(name)])
+
+
+def _mutation_problems(program: Any) -> Iterator[Problem]:
+    """Buffers, parameters and inputs that the model writes to."""
+    kinds = {
+        OutputKind.BUFFER_MUTATION: "buffer",
+        OutputKind.PARAMETER_MUTATION: "parameter",
+        OutputKind.USER_INPUT_MUTATION: "input",
+    }
+    nodes = {n.name: n for n in program.graph.nodes}
+    root = common_root(program.graph.nodes)
+    for spec in program.graph_signature.output_specs:
+        if spec.kind not in kinds:
+            continue
+        kind = kinds[spec.kind]
+        if kind == "input":
+            hint = "let the model write to a copy: x = x.clone()"
+        else:
+            hint = (
+                "if this is a training statistic, call model.eval() before the export;\n"
+                "state that a model keeps from call to call is not supported yet: pass it as an "
+                "input and return it as an output"
+            )
+        where = str(origin_of(nodes[spec.arg.name], root))
+        yield Problem(f"the model changes its {kind} {spec.target}", where, None, hint)

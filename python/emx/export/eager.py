@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What PyTorch computes for the test vectors: outputs, and the value of every node."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+
+from emx.bundle import Bundle
+from emx.export.convert import to_numpy, user_inputs
+from emx.ir import Array
+
+
+def eager_outputs(
+    module: Any, program: Any, bundle: Bundle, inputs: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The outputs of `module` for every test vector; first axis: test vector.
+
+    A call may change the module (buffers, caches, a first-call flag), so that each vector starts
+    from a copy.
+    """
+    count = len(next(iter(inputs.values()))) if inputs else 1
+    rows: dict[str, list[Array]] = {name: [] for name, _ in bundle.outputs}
+    for k in range(count):
+        results = _call(module, program, [inputs[name][k] for name, _ in bundle.inputs])
+        for (name, _), value in zip(bundle.outputs, results, strict=True):
+            rows[name].append(to_numpy(value))
+    return {name: np.stack(row) for name, row in rows.items()}
+
+
+def _call(module: Any, program: Any, arrays: list[Array]) -> list[Any]:
+    """The tensors that a copy of `module` returns, in the order of the program's outputs."""
+    tensors = iter(arrays)
+    flat = [
+        _tensor(next(tensors)) if isinstance(spec.arg, TensorArgument) else spec.arg.value
+        for spec in program.graph_signature.input_specs
+        if spec.kind == InputKind.USER_INPUT
+    ]
+    args, kwargs = pytree.tree_unflatten(flat, program.call_spec.in_spec)
+    with torch.no_grad():
+        results = pytree.tree_leaves(copy.deepcopy(module)(*args, **kwargs))
+    specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
+    return [r for r, s in zip(results, specs, strict=True) if isinstance(s.arg, TensorArgument)]
+
+
+def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The value of every output of every node of `bundle` for test vector 0.
+
+    `program` is the decomposed program that `bundle` was converted from.
+    """
+    names = {n.name: n.output_names for n in bundle.nodes}
+    values = _placeholders(program, [inputs[name][0] for name, _ in bundle.inputs])
+    layers: dict[str, Array] = {}
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+        with torch.no_grad():
+            values[node.name] = result = node.target(*args, **kwargs)
+        if node.name in names:
+            results = result if isinstance(result, tuple | list) else [result]
+            layers |= zip(names[node.name], map(to_numpy, results), strict=True)
+    return layers
+
+
+def _placeholders(program: Any, arrays: list[Array]) -> dict[str, Any]:
+    state = {**program.state_dict, **program.constants}
+    user = dict(zip((s.arg.name for s in user_inputs(program)), arrays, strict=True))
+    values = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.arg.name in user:
+            values[spec.arg.name] = _tensor(user[spec.arg.name])
+        elif isinstance(spec.arg, TensorArgument):
+            values[spec.arg.name] = state[spec.target].detach().clone()
+        else:
+            values[spec.arg.name] = getattr(spec.arg, "value", None)
+    return values
+
+
+def _tensor(array: Array) -> Any:
+    """A tensor in memory that PyTorch aligned: some kernels compute differently without."""
+    return torch.from_numpy(np.array(array)).clone()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test inputs: the user's own from a file, and generated ones that are the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emx.bundle import parse_type
+from emx.errors import EmxError
+from emx.ir import Array, DType, TensorType
+
+Signature = Sequence[tuple[str, TensorType]]
+
+_SPEC = "write it as NAME=TYPE[SHAPE], for instance x=f32[1x3x32x32]"
+
+
+def parse_pins(specs: Sequence[str]) -> dict[str, TensorType]:
+    """Parse "x=f32[1x3x32x32]" for each input."""
+    pins = {}
+    for spec in specs:
+        name, equals, text = spec.partition("=")
+        try:
+            pins[name] = parse_type(text)
+        except ValueError:
+            raise EmxError(f"cannot read the input {spec!r}", hint=_SPEC) from None
+        if not equals or not name.isidentifier() or min(pins[name].dims, default=1) < 0:
+            raise EmxError(f"cannot read the input {spec!r}", hint=_SPEC)
+    return pins
+
+
+def generate(index: int, t: TensorType, count: int, seed: int) -> Array:
+    """`count` arrays of type `t` for input number `index`; first axis: test vector.
+
+    The words come from Philox, a counter-based generator whose output is fixed by its paper, so
+    the inputs do not depend on the version of NumPy. Floats are multiples of 2**-23 in [-1, 1),
+    integers lie in 0..9.
+    """
+    key = np.array([seed % 2**64, index], dtype=np.uint64)
+    words = np.random.Philox(key=key).random_raw(count * t.size)
+    words = np.asarray(words, dtype=np.uint64).reshape(count, *t.dims)
+    top = (words >> np.uint64(40)).astype(np.int64)  # 24 bits
+    if t.dtype in (DType.F32, DType.F64):
+        return (top * 2.0**-23 - 1.0).astype(t.dtype.numpy)
+    if t.dtype is DType.BOOL:
+        return (top & 1).astype(t.dtype.numpy)
+    return (top % 10).astype(t.dtype.numpy)
+
+
+def read_example_file(path: Path, signature: Signature) -> dict[str, Array]:
+    """Arrays of a .npz, .npy or .pt file by input name; first axis: test vector."""
+    if not path.is_file():
+        raise EmxError(f"there is no file {path}", hint="it was given as example inputs")
+    arrays = _read(path, signature)
+    names = [name for name, _ in signature]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise EmxError(
+            f"{path.name} has no array for the input {missing[0]}; it has {', '.join(arrays)}",
+            at=str(path),
+            hint=f"name the arrays like the model's inputs: {', '.join(names)}",
+        )
+    batches = {name: _batch(arrays[name], name, t, path) for name, t in signature}
+    counts = {len(a) for a in batches.values()}
+    if len(counts) > 1:
+        found = ", ".join(f"{name}: {len(a)}" for name, a in batches.items())
+        raise EmxError(f"the inputs of {path.name} differ in number: {found}", at=str(path))
+    return batches
+
+
+def _read(path: Path, signature: Signature) -> Mapping[str, Array]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as z:
+                return {name: z[name] for name in z.files}
+        if path.suffix == ".npy":
+            return _by_name([np.load(path, allow_pickle=False)], signature)
+        if path.suffix in (".pt", ".pth"):
+            return _read_torch(path, signature)
+    except EmxError:
+        raise
+    except Exception as error:  # NumPy and PyTorch raise all kinds for a damaged file
+        raise EmxError(
+            f"cannot read the example inputs {path.name}: {str(error).splitlines()[0]}",
+            at=str(path),
+            hint="write plain arrays: numpy.savez(FILE, x=...)",
+        ) from None
+    raise EmxError(
+        f"example inputs in a {path.suffix or 'nameless'} file are not supported",
+        at=str(path),
+        hint="give an .npz file with arrays named like the inputs, an .npy file, or a .pt file",
+    )
+
+
+def _read_torch(path: Path, signature: Signature) -> Mapping[str, Array]:
+    import torch
+
+    data: Any = torch.load(path, weights_only=True, map_location="cpu")
+    if isinstance(data, dict):
+        return {str(k): v.detach().numpy() for k, v in data.items()}
+    values = data if isinstance(data, tuple | list) else [data]
+    return _by_name([v.detach().numpy() for v in values], signature)
+
+
+def _by_name(arrays: Sequence[Array], signature: Signature) -> dict[str, Array]:
+    if len(arrays) != len(signature):
+        raise EmxError(
+            f"the example inputs hold {len(arrays)} arrays, the model has {len(signature)} inputs",
+            hint="write an .npz file with one array for each input, named like the input",
+        )
+    return {name: a for (name, _), a in zip(signature, arrays, strict=True)}
+
+
+def _batch(a: Array, name: str, t: TensorType, path: Path) -> Array:
+    """`a` with a leading axis that counts test vectors."""
+    if a.shape == t.dims:
+        a = a[None]
+    if a.shape[1:] != t.dims or len(a.shape) != t.rank + 1 or len(a) == 0:
+        raise EmxError(
+            f"the example input {name} has shape {_shape(a.shape)}, the model takes {t}",
+            at=str(path),
+            hint=f"give [{_dims(t)}], or [Nx{_dims(t)}] for N test vectors",
+        )
+    if a.dtype != t.dtype.numpy:
+        raise EmxError(
+            f"the example input {name} has type {a.dtype}, the model takes {t}",
+            at=str(path),
+            hint=f"convert it: {name}.astype('{t.dtype.numpy.name}')",
+        )
+    return np.ascontiguousarray(a)
+
+
+def _dims(t: TensorType) -> str:
+    return "x".join(map(str, t.dims))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"[{'x'.join(map(str, shape))}]"

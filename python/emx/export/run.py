@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The export, stage by stage: source -> program -> bundle -> test vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from torch.export.graph_signature import OutputKind, TensorArgument
+
+from emx.bundle import Bundle, Vectors
+from emx.errors import EmxError
+from emx.export import eager, sources
+from emx.export.convert import convert
+from emx.export.decompose import decompose
+from emx.export.inputs import generate, parse_pins, read_example_file
+from emx.export.torchtools import calm, explained
+from emx.ir import Array
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of emx.export.export()."""
+
+    name: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    example_file: Path | None
+    vectors: int
+    seed: int
+    allow_pickle: bool
+
+
+def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
+    """Export a model that is not a bundle."""
+    if options.vectors < 1:
+        raise EmxError(f"{options.vectors} test vectors", hint="one is the least")
+    pins = parse_pins(options.inputs)
+    with calm():
+        if isinstance(model, str):
+            source = sources.from_path(model, example_inputs, pins, options.allow_pickle)
+        elif isinstance(model, torch.export.ExportedProgram):
+            source = sources.from_program(model, pins)
+        else:
+            source = sources.from_module(model, example_inputs, pins)
+        functional = decompose(source.program)
+        names = output_names(source.program, options.outputs, {n for n, _ in source.inputs})
+        bundle = convert(functional, _name(model, options), source.inputs, names, producer())
+        inputs = _test_inputs(source, options)
+        with explained("the model fails on its test inputs", hint=_INPUT_HINT):
+            outputs = eager.eager_outputs(source.module, source.program, bundle, inputs)
+        layers = eager.layer_values(functional, bundle, inputs)
+    return replace(bundle, vectors=Vectors(inputs, outputs, layers))
+
+
+_INPUT_HINT = "if it needs inputs in a certain range, give some: --example-inputs FILE.npz"
+
+
+def _name(model: Any, options: Options) -> str:
+    if options.name:
+        return options.name
+    return Path(model.rpartition(":")[0] or model).stem if isinstance(model, str) else "model"
+
+
+def _test_inputs(source: sources.Source, options: Options) -> Mapping[str, Array]:
+    """The user's own inputs first, then generated ones; first axis: test vector."""
+    given: Mapping[str, Array] = {name: a[None] for name, a in source.samples.items()}
+    if options.example_file is not None:
+        given = read_example_file(options.example_file, source.inputs)
+    inputs = {}
+    for index, (name, t) in enumerate(source.inputs):
+        own = given.get(name, np.empty((0, *t.dims), t.dtype.numpy))[: options.vectors]
+        generated = generate(index, t, options.vectors - len(own), options.seed)
+        inputs[name] = np.concatenate([own, generated])
+    return inputs
+
+
+def output_names(program: Any, wanted: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
+    """A name for each output tensor: its path in a dict ("scores_0"), else the node's name."""
+    spec = program.call_spec.out_spec
+    paths = [path for path, _ in pytree.tree_flatten_with_path(
+        pytree.tree_unflatten(list(range(spec.num_leaves)), spec))[0]]  # fmt: skip
+    results = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
+    names = [
+        _path_name(path) or result.arg.name
+        for path, result in zip(paths, results, strict=True)
+        if isinstance(result.arg, TensorArgument)
+    ]
+    if wanted and len(wanted) != len(names):
+        raise EmxError(
+            f"{len(wanted)} names for {len(names)} outputs", hint=f"they are {', '.join(names)}"
+        )
+    if not names:
+        raise EmxError("the model returns no tensor", hint="forward() must return a tensor")
+    return _unique(wanted or tuple(names), taken)
+
+
+def _path_name(path: Any) -> str:
+    """ "scores_0" for out["scores"][0]; empty if no key of the path is a name."""
+    keys = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", ""))) for k in path]
+    return "_".join(map(str, keys)) if any(isinstance(k, str) for k in keys) else ""
+
+
+def _unique(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        candidates = [name, *(f"{name}_{i}" for i in range(1, len(names) + len(taken) + 1))]
+        found.append(next(c for c in candidates if c not in taken and c not in found))
+    return tuple(found)
+
+
+def producer() -> dict[str, str]:
+    """What a bundle's numbers depend on besides the model."""
+    from emx.export.cache import emx_version
+
+    return {
+        "emx": emx_version(),
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file, a module or an exported program -> one exported program with fixed shapes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch.export.graph_signature import InputKind, TensorArgument
+
+from emx.errors import EmxError, Problem
+from emx.export.convert import tensor_type, to_numpy, torch_dtype, user_inputs
+from emx.export.inputs import generate
+from emx.export.torchtools import explained
+from emx.ir import Array, TensorType
+
+Pins = Mapping[str, TensorType]
+_DATA_HINT = "export the model in float32: model.float()"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program, the module it came from (what PyTorch itself runs), and the user's own inputs.
+
+    `samples` is empty or has one array for each input.
+    """
+
+    program: Any
+    module: Any
+    inputs: tuple[tuple[str, TensorType], ...]
+    samples: Mapping[str, Array]
+
+
+def from_program(program: Any, pins: Pins) -> Source:
+    """Check the signature; dynamic extents that `pins` names are fixed by a new export."""
+    dynamic = [n for n, value in _arguments(program) if not _fixed(value)]
+    if dynamic and all(name in pins for name in dynamic):
+        args, kwargs = _example_for(program, pins)
+        with explained("the model cannot be exported with the shapes of --inputs"):
+            program = torch.export.export(program.module(), args, kwargs)
+    return _source(program, program.module(), pins)
+
+
+def from_module(module: Any, example_inputs: Any, pins: Pins) -> Source:
+    """Export a module; `example_inputs` is a tensor, a tuple of arguments, or a dict by name."""
+    if not isinstance(module, torch.nn.Module):
+        raise EmxError(
+            f"expected a torch.nn.Module, got {type(module).__name__}",
+            hint="a model is an nn.Module, an ExportedProgram, or a path",
+        )
+    args, kwargs = _call_arguments(module, example_inputs, pins)
+    pristine = copy.deepcopy(module)
+    with explained("torch.export cannot export this model"):
+        program = torch.export.export(copy.deepcopy(module), args, kwargs)
+    return _source(program, pristine, pins)
+
+
+def _source(program: Any, module: Any, pins: Pins) -> Source:
+    inputs = _signature(program)
+    _check_pins(inputs, pins)
+    return Source(program, module, inputs, _samples(program, inputs))
+
+
+def _arguments(program: Any) -> list[tuple[str, Any]]:
+    """(name, fake tensor) of the inputs, named like the arguments of forward()."""
+    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    return [(s.arg.name, placeholders[s.arg.name].meta["val"]) for s in user_inputs(program)]
+
+
+def _fixed(value: Any) -> bool:
+    return all(isinstance(d, int) for d in value.shape)
+
+
+def _signature(program: Any) -> tuple[tuple[str, TensorType], ...]:
+    inputs, problems = [], []
+    for name, value in _arguments(program):
+        try:
+            inputs.append((name, tensor_type(value)))
+        except ValueError as error:
+            hint = _DATA_HINT if _fixed(value) else _pin_hint(name, value)
+            problems.append(Problem(f"the input {name}: {error}", hint=hint))
+    if problems:
+        raise EmxError.of(problems, "inputs are not supported")
+    if not inputs:
+        raise EmxError("the model has no input tensor", hint="forward() must take a tensor")
+    return tuple(inputs)
+
+
+def _pin_hint(name: str, value: Any) -> str:
+    dims = "x".join(str(d) if isinstance(d, int) else str(d.node.hint or 1) for d in value.shape)
+    return f"fix its shape: --inputs {name}=f32[{dims}]"
+
+
+def _check_pins(inputs: tuple[tuple[str, TensorType], ...], pins: Pins) -> None:
+    types = dict(inputs)
+    for name, pin in pins.items():
+        if name not in types:
+            raise EmxError(
+                f"the model has no input {name}", hint=f"its inputs are {', '.join(types)}"
+            )
+        if types[name] != pin:
+            raise EmxError(
+                f"the input {name} is {types[name]}, not {pin}",
+                hint="the shape was fixed when the model was exported: export it again",
+            )
+
+
+def _samples(program: Any, inputs: tuple[tuple[str, TensorType], ...]) -> dict[str, Array]:
+    """The inputs that the model was exported with, unless they are all one value."""
+    if program.example_inputs is None:
+        return {}
+    leaves = pytree.tree_leaves(program.example_inputs)
+    specs = [s for s in program.graph_signature.input_specs if s.kind == InputKind.USER_INPUT]
+    if len(leaves) != len(specs):
+        return {}
+    tensors = [v for v, s in zip(leaves, specs, strict=True) if isinstance(s.arg, TensorArgument)]
+    if not all(isinstance(v, torch.Tensor) for v in tensors):
+        return {}
+    samples = {name: to_numpy(v) for (name, _), v in zip(inputs, tensors, strict=True)}
+    if any(a.shape != t.dims for a, (_, t) in zip(samples.values(), inputs, strict=True)):
+        return {}
+    plain = all(a.size == 0 or (a == a.flat[0]).all() for a in samples.values())
+    return {} if plain else samples
+
+
+def _example_for(program: Any, pins: Pins) -> tuple[Any, Any]:
+    """Arguments of a call with the shapes of `pins`."""
+    user = iter(_arguments(program))
+    flat = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            continue
+        if not isinstance(spec.arg, TensorArgument):
+            flat.append(spec.arg.value)
+            continue
+        name, value = next(user)
+        flat.append(_random(len(flat), pins[name] if name in pins else tensor_type(value)))
+    return pytree.tree_unflatten(flat, program.call_spec.in_spec)  # type: ignore[no-any-return]
+
+
+def _call_arguments(module: Any, example_inputs: Any, pins: Pins) -> tuple[Any, Any]:
+    """Positional and keyword arguments of one call of `module`."""
+    if isinstance(example_inputs, Mapping):
+        args, kwargs = (), dict(example_inputs)
+    elif isinstance(example_inputs, tuple | list):
+        args, kwargs = tuple(example_inputs), {}
+    else:
+        args, kwargs = (() if example_inputs is None else (example_inputs,)), {}
+    if not args and not kwargs and not pins:
+        raise EmxError(
+            "a module needs example inputs to be exported",
+            hint="give their types: --inputs x=f32[1x3x32x32] (in Python: example_inputs=(x,))",
+        )
+    try:
+        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
+    except TypeError as error:
+        raise EmxError(f"the example inputs do not fit forward(): {error}") from None
+    for index, (name, pin) in enumerate(pins.items()):
+        if name not in bound.signature.parameters:
+            known = ", ".join(bound.signature.parameters)
+            raise EmxError(f"forward() has no argument {name}", hint=f"its arguments are {known}")
+        bound.arguments[name] = _random(index, pin)
+    return bound.args, bound.kwargs
+
+
+def _random(index: int, t: TensorType) -> Any:
+    return torch.from_numpy(generate(index, t, 1, 0)[0]).to(torch_dtype(t.dtype))
+
+
+def from_path(path: str, example_inputs: Any, pins: Pins, allow_pickle: bool) -> Source:
+    return from_program(torch.export.load(path), pins)
