@@ -143,7 +143,9 @@ def is_bundle(path: Path) -> bool:
 def _members(b: Bundle) -> list[tuple[str, bytes]]:
     v = b.vectors
     groups = {"inputs": v.inputs, "outputs": v.outputs, "layers": v.layers}
-    tables = {kind: {k: _type_text(a) for k, a in arrays.items()} for kind, arrays in groups.items()}
+    tables = {
+        kind: {k: _type_text(a) for k, a in arrays.items()} for kind, arrays in groups.items()
+    }
     table = json.dumps({"producer": dict(b.producer), **tables}, indent=1)
     members = [("format", FORMAT), ("graph.json", _graph_json(b))]
     members += [(f"tensors/{name}", _raw(data)) for name, data in b.tensors.items()]

@@ -109,7 +109,7 @@ class Origin:
     text: str = ""  # "return torch.softmax(x, dim=1)"
 
     def __str__(self) -> str:
-        where = f"{self.source}: {self.text}" if self.source else ""
+        where = f"{self.source}: {self.text}" if self.text else self.source
         module = f"(module {self.module})" if self.module else ""
         return "  ".join(part for part in (where, module) if part) or "(unknown)"
 

@@ -42,8 +42,9 @@ class Trace:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar C function that fuses a chain of pointwise operators: its arguments and body."""
+    """A scalar C function that a kernel takes as its argument, after the parameters."""
 
+    role: str  # "f", "combine", "finish"
     args: tuple[str, ...]
     expression: str
 
@@ -69,7 +70,7 @@ class Kernel:
     weights: Mapping[str, Array] = field(default_factory=dict)
     scratch_bytes: int = 0
     overlap: Mapping[str, Trace] = field(default_factory=dict)
-    scalar: Scalar | None = None
+    scalars: tuple[Scalar, ...] = ()
 
     @property
     def operands(self) -> tuple[str, ...]:

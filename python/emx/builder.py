@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lowering of an ATen call writes with: nodes and constants, named and placed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from emx.ir import Array, DType, Node, Op, Origin, TensorType, Unsupported, Value
+
+# Gives the call's output, or the first few of several outputs.
+Lowering = Callable[..., Value | tuple[Value, ...]]
+
+
+class Builder:
+    """Collects the nodes of a graph, one ATen call after the other."""
+
+    def __init__(self, lowerings: Mapping[str, Lowering], constants: Mapping[str, Array]) -> None:
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Array] = dict(constants)
+        self._lowerings = lowerings
+        self._call = ""
+        self._origin = Origin()
+        self._fresh = 0
+
+    def begin(self, call: str, origin: Origin) -> None:
+        """The nodes to come belong to the ATen call named `call`."""
+        self._call, self._origin, self._fresh = call, origin, 0
+
+    def aten(self, target: str, *args: object, **kwargs: object) -> Value:
+        """Lower a call, also one that is part of another: b.aten("aten.permute.default", x, p)."""
+        result = self.lower(target, *args, **kwargs)
+        assert isinstance(result, Value), f"{target} has several outputs"
+        return result
+
+    def lower(self, target: str, *args: object, **kwargs: object) -> Value | tuple[Value, ...]:
+        """As `aten`, for calls with any number of outputs."""
+        return self._lowerings[target](self, *args, **kwargs)
+
+    def node(self, op: Op, *inputs: Value) -> Value:
+        """Append `op(inputs)`; raises Unsupported if the operator cannot do that."""
+        self._fresh += 1
+        out = Value(f"{self._call}.{self._fresh}", op.infer(*(v.type for v in inputs)))
+        self.nodes.append(Node(op, inputs, (out,), self._origin))
+        return out
+
+    def constant(self, data: Array, label: str) -> Value:
+        """A constant of this call, such as a bias of zeros."""
+        name = f"{self._call}.{label}"
+        self.constants[name] = np.ascontiguousarray(data)
+        return Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))
+
+    def data(self, v: Value, what: str) -> Array:
+        """The data of a constant; `what` names the argument in the error for a computed one."""
+        if v.name not in self.constants:
+            raise Unsupported(f"{what} is computed at run time", f"make {what} a parameter")
+        return self.constants[v.name]
+
+
+def require_f32(*values: Value) -> None:
+    for v in values:
+        if v.type.dtype != DType.F32:
+            raise Unsupported(
+                f"{v.type.dtype.value} tensors are not supported here",
+                "convert the tensor to float32 before this line: x.float()",
+            )
+
+
+def pair(v: int | Sequence[int]) -> tuple[int, int]:
+    """PyTorch's int-or-two-ints argument."""
+    values = (v,) if isinstance(v, int) else tuple(v)
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """A possibly negative axis as an index; a rank of 0 counts as 1, as in PyTorch."""
+    return axis % max(rank, 1)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a graph in NumPy with the operators' references: the oracle of passes and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emx.ir import Array, Graph
+
+
+def interpret(graph: Graph, inputs: Sequence[Array]) -> dict[str, Array]:
+    """Every value of the graph by name. Floating-point inputs and constants become float64."""
+    env = {v.name: _wide(x) for v, x in zip(graph.inputs, inputs, strict=True)}
+    env.update({name: _wide(data) for name, data in graph.constants.items()})
+    for n in graph.nodes:
+        env[n.output.name] = n.op.reference(*(env[v.name] for v in n.inputs))
+    return env
+
+
+def outputs(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of the graph for one set of inputs."""
+    env = interpret(graph, inputs)
+    return tuple(env[v.name] for v in graph.outputs)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.float64) if x.dtype == np.float32 else x

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""2-D convolution, channels last inside; any stride, padding, dilation and groups.
+
+y[n][oy][ox][o] = clamp(b[o] + sum x[n][iy][ix][c] * w[o][c][ky][kx] (+ skip[n][oy][ox][o]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import ClassVar
+
+import numpy as np
+
+from emx.builder import Builder, Lowering, pair, require_f32
+from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
+from emx.kernel import Kernel, Param
+from emx.sample import P, Sample, X
+from emx.window import Column, Layout, Window, pixel_tiles, window_traces
+
+
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """Inputs x [n][h][w][c] ([n][c][h][w] if channels_first), w [o][c/groups][kh][kw], b [o], and
+    skip of y's shape if `residual`."""
+
+    name: ClassVar[str] = "conv2d"
+    window: Window
+    groups: int = 1
+    lo: float = -inf
+    hi: float = inf
+    residual: bool = False
+    channels_first: bool = False
+
+    def layout(self, x: TensorType) -> Layout:
+        if self.channels_first:
+            n, c, h, w = x.dims
+            return Layout.channels_first(n, h, w, c)
+        return Layout.channels_last(*x.dims)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        image = self.layout(types[0])
+        out_h, out_w = self.window.out(image.height, image.width)
+        return TensorType((image.batch, out_h, out_w, types[1].dims[0]), types[0].dtype)
+
+    def reference(self, *arrays: Array) -> Array:
+        x, w, b, *skip = arrays
+        if self.channels_first:
+            x = x.transpose(0, 2, 3, 1)
+        depth, filters = w.shape[1], w.shape[0] // self.groups
+        y = np.zeros(())
+        for ky, kx, tap in self.window.taps(x, 0.0):
+            parts = [
+                tap[..., g * depth : (g + 1) * depth]
+                @ w[g * filters : (g + 1) * filters, :, ky, kx].T
+                for g in range(self.groups)
+            ]
+            y = y + np.concatenate(parts, axis=-1)
+        return np.clip(y + b + (skip[0] if skip else 0.0), self.lo, self.hi)
+
+    def macs(self, node: Node) -> int:
+        return node.output.type.size * prod(node.inputs[1].type.dims[1:])
+
+    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
+        x = self.layout(node.inputs[0].type)
+        w, b = (constants[v.name] for v in node.inputs[1:3])
+        depthwise = self.groups == x.channels == len(w) and not self.residual
+        if depthwise and not self.channels_first:
+            return self._depthwise(x, w, b)
+        return self._direct(x, w, b)
+
+    def _direct(self, x: Layout, w: Array, b: Array) -> Kernel:
+        window, x = _pointwise_as_row(self.window, x)
+        out_h, out_w = window.out(x.height, x.width)
+        tiles = pixel_tiles(window, x.width, out_w, 4)
+        depth, filters = w.shape[1], len(w) // self.groups
+        columns = [
+            Column(g * filters + o, g * filters + min(o + 4, filters), g * depth, (g + 1) * depth)
+            for g in range(self.groups)
+            for o in range(0, filters, 4)
+        ]
+        image, skip = window_traces(window, x, tiles, columns, 4)
+        params: dict[str, Param] = {
+            "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
+            "out_h": out_h, "out_w": out_w, "out_c": len(w),
+            **_window_params(window), "groups": self.groups,
+            "x_row": x.row, "x_col": x.col, "x_chan": x.chan, "lo": self.lo, "hi": self.hi,
+        }  # fmt: skip
+        return Kernel(
+            header="conv2d",
+            function="emx_conv2d_add_f32" if self.residual else "emx_conv2d_f32",
+            inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
+            params=params,
+            key=("in_c", "groups", "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h",
+                 "dilation_w", "x_chan"),
+            weights={"w": _pack(w, self.groups), "b": b},
+            overlap={"x": image, "skip": skip} if self.residual else {"x": image},
+        )  # fmt: skip
+
+    def _depthwise(self, x: Layout, w: Array, b: Array) -> Kernel:
+        out_h, out_w = self.window.out(x.height, x.width)
+        tiles = [(ox, 1) for ox in range(out_w)]
+        ranges = [(c, min(c + 4, x.channels)) for c in range(0, x.channels, 4)]
+        image, _ = window_traces(self.window, x, tiles, [Column(*r, *r) for r in ranges], 4)
+        packed = np.zeros((*w.shape[2:], -(-len(w) // 4) * 4), w.dtype)
+        packed[..., : len(w)] = w[:, 0].transpose(1, 2, 0)
+        return Kernel(
+            header="dwconv2d",
+            function="emx_dwconv2d_f32",
+            inputs={"x": 0},
+            params={
+                "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
+                "out_h": out_h, "out_w": out_w, **_window_params(self.window),
+                "lo": self.lo, "hi": self.hi,
+            },
+            key=("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w"),
+            weights={"w": packed, "b": b},
+            overlap={"x": image},
+        )  # fmt: skip
+
+
+def _window_params(window: Window) -> dict[str, Param]:
+    axes = ("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)
+    params: dict[str, Param] = {
+        f"{k}_{a}": v for k, vs in axes for a, v in zip("hw", vs, strict=True)
+    }
+    return {**params, "pad_top": window.pad[0], "pad_left": window.pad[2]}
+
+
+def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:
+    """A 1x1 convolution sees the image as one row of pixels, which leaves fewer odd pixels."""
+    if window != Window((1, 1)):
+        return window, x
+    pixels = x.height * x.width
+    if x.col == x.channels:
+        return window, Layout.channels_last(1, 1, x.batch * pixels, x.channels)
+    return window, Layout.channels_first(x.batch, 1, pixels, x.channels)
+
+
+def _pack(w: Array, groups: int) -> Array:
+    """[o][c][kh][kw] -> [groups][ceil(o/groups / 4)][kh][kw][c][4], zero-padded."""
+    filters = len(w) // groups
+    padded = np.zeros((groups, -(-filters // 4) * 4, *w.shape[1:]), w.dtype)
+    padded[:, :filters] = w.reshape(groups, filters, *w.shape[1:])
+    tiles = padded.reshape(groups, -1, 4, *w.shape[1:])
+    return np.ascontiguousarray(tiles.transpose(0, 1, 4, 5, 3, 2))
+
+
+def lower_conv2d(
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] | str = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Value:
+    """x [n][c][h][w] or [c][h][w]; padding symmetric, or "same" or "valid"."""
+    require_f32(x)
+    w = b.data(weight, "the weight of a convolution")
+    if bias is None:
+        bias = b.constant(np.zeros(len(w), w.dtype), "bias")
+    b.data(bias, "the bias of a convolution")
+    kernel = (w.shape[2], w.shape[3])
+    window = Window(kernel, pair(stride), pair(dilation), _padding(padding, kernel, pair(dilation)))
+    image = b.aten("aten.reshape.default", x, (1, *x.type.dims)) if x.type.rank == 3 else x
+    last = b.aten("aten.permute.default", image, (0, 2, 3, 1))
+    y = b.node(Conv2d(window, groups), last, weight, bias)
+    y = b.aten("aten.permute.default", y, (0, 3, 1, 2))
+    return b.aten("aten.reshape.default", y, y.type.dims[1:]) if x.type.rank == 3 else y
+
+
+def _padding(
+    padding: Sequence[int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":  # the odd one goes to the bottom and the right, as in PyTorch
+        total = [dilation[a] * (kernel[a] - 1) for a in (0, 1)]
+        return (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
+    assert not isinstance(padding, str), padding
+    h, w = pair(padding)
+    return (h, h, w, w)
+
+
+def lower_convolution(
+    b: Builder,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Value:
+    """The general form that decompositions leave behind."""
+    if transposed or weight.type.rank != 4:
+        kind = "transposed" if transposed else f"{weight.type.rank - 2}-D"
+        raise Unsupported(f"{kind} convolution is not supported", "use a 2-D convolution")
+    return lower_conv2d(b, x, weight, bias, stride, padding, dilation, groups)
+
+
+ATEN: dict[str, Lowering] = {
+    "aten.conv2d.default": lower_conv2d,
+    "aten.conv2d.padding": lower_conv2d,
+    "aten.convolution.default": lower_convolution,
+}
+
+SAMPLES = (
+    Sample("aten.conv2d.default", X(1, 1, 1, 1), P(1, 1, 1, 1)),
+    Sample("aten.conv2d.default", X(1, 1, 3, 3), P(5, 1, 3, 3), P(5), [2, 2], [1, 1]),
+    Sample("aten.conv2d.default", X(3, 7, 9), P(6, 3, 3, 3), P(6), [1, 1], [1, 1], [1, 1], 1),
+    Sample("aten.conv2d.default", X(2, 4, 7, 11), P(9, 4, 3, 5), P(9), [2, 3], [1, 2], [1, 1], 1),
+    Sample("aten.conv2d.default", X(2, 3, 10, 9), P(4, 3, 3, 3), P(4), [1, 1], [2, 3], [2, 3], 1),
+    Sample("aten.conv2d.default", X(1, 6, 8, 8), P(9, 2, 3, 3), P(9), [1, 1], [1, 1], [1, 1], 3),
+    Sample("aten.conv2d.default", X(2, 5, 8, 7), P(5, 1, 3, 3), P(5), [1, 1], [1, 1], [1, 1], 5),
+    Sample("aten.conv2d.default", X(1, 3, 9, 8), P(3, 1, 3, 3), P(3), [2, 2], [0, 1], [2, 1], 3),
+    Sample("aten.conv2d.default", X(1, 4, 6, 6), P(8, 1, 3, 3), P(8), [1, 1], [1, 1], [1, 1], 4),
+    Sample("aten.conv2d.default", X(2, 8, 5, 5), P(7, 8, 1, 1), P(7)),
+    Sample("aten.conv2d.default", X(1, 8, 6, 6), P(4, 8, 1, 1), P(4), [2, 2], [0, 0], [1, 1], 1),
+    Sample("aten.conv2d.default", X(1, 2, 2, 2), P(3, 2, 3, 3), P(3), [1, 1], [3, 3]),
+    Sample("aten.conv2d.padding", X(1, 2, 6, 7), P(3, 2, 4, 2), P(3), [1, 1], "same"),
+    Sample("aten.conv2d.padding", X(1, 2, 6, 7), P(3, 2, 4, 2), P(3), [2, 1], "valid"),
+    Sample(
+        "aten.convolution.default",
+        X(1, 2, 5, 5), P(4, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+    ),
+)  # fmt: skip

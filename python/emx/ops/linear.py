@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""y[n][o] = clamp(b[o] + sum_k x[n][k] * w[o][k] (+ skip[n][o])), over the last axis of x."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf, prod
+from typing import ClassVar
+
+import numpy as np
+
+from emx.builder import Builder, Lowering, require_f32
+from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
+from emx.kernel import Kernel
+from emx.sample import P, Sample, X
+from emx.window import Column, Layout, Window, pixel_tiles, window_traces
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """Inputs x [...][in], w [out][in], b [out], and skip of y's shape if `residual`."""
+
+    name: ClassVar[str] = "linear"
+    lo: float = -inf
+    hi: float = inf
+    residual: bool = False
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, w = types[:2]
+        if x.dims[-1] != w.dims[1]:
+            raise Unsupported(f"{x} does not match the weight {w}", "check the layer's size")
+        return TensorType((*x.dims[:-1], w.dims[0]), x.dtype)
+
+    def reference(self, *arrays: Array) -> Array:
+        x, w, b, *skip = arrays
+        return np.clip(x @ w.T + b + (skip[0] if skip else 0.0), self.lo, self.hi)
+
+    def macs(self, node: Node) -> int:
+        return node.output.type.size * node.inputs[1].type.dims[1]
+
+    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
+        w, b = (constants[v.name] for v in node.inputs[1:3])
+        rows, (out, inner) = prod(node.output.type.dims[:-1]), w.shape
+        window = Window((1, 1))
+        columns = [Column(o, min(o + 4, out), 0, inner) for o in range(0, out, 4)]
+        tiles = pixel_tiles(window, rows, rows, 4)
+        x, skip = window_traces(window, Layout.channels_last(1, 1, rows, inner), tiles, columns, 4)
+        return Kernel(
+            header="linear",
+            function="emx_linear_add_f32" if self.residual else "emx_linear_f32",
+            inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
+            params={"rows": rows, "in": inner, "out": out, "lo": self.lo, "hi": self.hi},
+            key=("rows",),
+            weights={"w": _pack(w), "b": b},
+            overlap={"x": x, "skip": skip} if self.residual else {"x": x},
+        )
+
+
+def _pack(w: Array) -> Array:
+    """[out][in] -> [ceil(out/4)][in][4], zero-padded."""
+    out, inner = w.shape
+    padded = np.zeros((-(-out // 4) * 4, inner), w.dtype)
+    padded[:out] = w
+    return np.ascontiguousarray(padded.reshape(-1, 4, inner).transpose(0, 2, 1))
+
+
+def lower_linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    require_f32(x)
+    w = b.data(weight, "the weight of a linear layer")
+    if bias is None:
+        bias = b.constant(np.zeros(len(w), w.dtype), "bias")
+    b.data(bias, "the bias of a linear layer")
+    return b.node(Linear(), x, weight, bias)
+
+
+def lower_addmm(
+    b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alpha: float = 1
+) -> Value:
+    """bias + x @ weight with a constant weight [in][out], as decompositions leave it behind."""
+    if beta != 1 or alpha != 1 or bias.type.rank != 1:
+        raise Unsupported("addmm with factors is not supported", "use torch.nn.functional.linear")
+    w = b.data(weight, "the weight of a linear layer")
+    return lower_linear(b, x, b.constant(w.T, "weight"), bias)
+
+
+ATEN: dict[str, Lowering] = {
+    "aten.linear.default": lower_linear,
+    "aten.addmm.default": lower_addmm,
+}
+
+SAMPLES = (
+    Sample("aten.linear.default", X(1, 1), P(1, 1)),
+    Sample("aten.linear.default", X(7), P(3, 7), P(3)),
+    Sample("aten.linear.default", X(1, 10), P(4, 10), P(4)),
+    Sample("aten.linear.default", X(2, 3, 5), P(9, 5), P(9)),
+    Sample("aten.linear.default", X(4, 6), P(6, 6), P(6)),
+    Sample("aten.addmm.default", P(5), X(3, 4), P(4, 5)),
+)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fusion: padding into the window, residual adds, clamps and pointwise chains into the producer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+from emx.ir import Graph, Node, Value
+from emx.ops.conv2d import Conv2d
+from emx.ops.linear import Linear
+from emx.ops.movement import Pad
+from emx.ops.pointwise import Call, Pointwise
+from emx.ops.pool2d import Pool2d
+from emx.passes.rewrite import Edit, Rewriter, replaced
+
+
+def fuse_pad(graph: Graph) -> Graph:
+    """conv2d(pad(x, 0)) => conv2d with a padded window."""
+    return Rewriter(graph).apply(_fuse_pad)
+
+
+def fuse_residual(graph: Graph) -> Graph:
+    """add(conv2d or linear, skip) => the layer, adding skip to its sum."""
+    return Rewriter(graph).apply(_fuse_residual)
+
+
+def fuse_clamp(graph: Graph) -> Graph:
+    """clamp(conv2d, linear or pool2d) => the layer with bounds."""
+    return Rewriter(graph).apply(_fuse_clamp)
+
+
+def fuse_pointwise(graph: Graph) -> Graph:
+    """A chain of pointwise operators => one expression."""
+    return Rewriter(graph).apply(_fuse_pointwise)
+
+
+def _fuse_pad(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, Conv2d):
+        return None
+    pad = r.made_by(node.inputs[0])
+    if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0 or len(pad.op.before) != 4:
+        return None
+    sides = [side for axis in (1, 2) for side in (pad.op.before[axis], pad.op.after[axis])]
+    others = [side for axis in (0, 3) for side in (pad.op.before[axis], pad.op.after[axis])]
+    if any(others) or min(sides) < 0:
+        return None
+    total = [a + b for a, b in zip(node.op.window.pad, sides, strict=True)]
+    window = replace(node.op.window, pad=(total[0], total[1], total[2], total[3]))
+    return [replaced(node, replace(node.op, window=window), (*pad.inputs, *node.inputs[1:]))]
+
+
+def _fuse_residual(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, Pointwise) or node.op.expr != Call("add", (0, 1)):
+        return None
+    layers = [r.made_by(v) if _takes_residual(r, v, node) else None for v in node.inputs]
+    # Of two layers the later one adds, so that the other's output lives no longer than it must.
+    order = {n.output.name: i for i, n in enumerate(r.nodes)}
+    found = [(order.get(n.output.name, len(order)), i, n) for i, n in enumerate(layers) if n]
+    if not found:
+        return None
+    _, at, layer = max(found, key=lambda f: f[:2])
+    assert isinstance(layer.op, Conv2d | Linear)
+    skip = node.inputs[1 - at]
+    return [replaced(node, replace(layer.op, residual=True), (*layer.inputs, skip))]
+
+
+def _takes_residual(r: Rewriter, v: Value, add: Node) -> bool:
+    n = r.made_by(v)
+    if n is None or not isinstance(n.op, Conv2d | Linear) or not r.only_use(v):
+        return False
+    if any(other.type != add.output.type or r.data(other) is not None for other in add.inputs):
+        return False
+    depthwise = isinstance(n.op, Conv2d) and 1 < n.op.groups == n.output.type.dims[-1]
+    return (n.op.lo, n.op.hi) == (-inf, inf) and not n.op.residual and not depthwise
+
+
+def _fuse_clamp(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, Pointwise) or node.op.expr.row != "clamp":
+        return None
+    x, lo, hi = node.op.expr.args
+    layer = r.made_by(node.inputs[0])
+    if x != 0 or isinstance(lo, Call | int) or isinstance(hi, Call | int) or layer is None:
+        return None
+    if not isinstance(layer.op, Conv2d | Linear | Pool2d) or not r.only_use(layer.output):
+        return None
+    if (layer.op.lo, layer.op.hi) != (-inf, inf):
+        return None
+    return [replaced(node, replace(layer.op, lo=lo, hi=hi), layer.inputs)]
+
+
+def _fuse_pointwise(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, Pointwise):
+        return None
+    for k, v in enumerate(node.inputs):
+        first = r.made_by(v)
+        if first is None or not isinstance(first.op, Pointwise) or not r.only_use(v):
+            continue
+        if v.type != node.output.type:
+            continue
+        inputs = list(dict.fromkeys([*first.inputs, *(x for x in node.inputs if x != v)]))
+        if len(inputs) <= Pointwise.MAX_INPUTS:
+            expr = _inlined(node, k, first, inputs)
+            return [replaced(node, Pointwise(expr), tuple(inputs))]
+    return None
+
+
+def _inlined(node: Node, k: int, first: Node, inputs: list[Value]) -> Call:
+    """`node`'s expression with operand k replaced by `first`'s, over the new operand list."""
+    assert isinstance(node.op, Pointwise) and isinstance(first.op, Pointwise)
+    inner = first.op.expr.map_operands(lambda i: inputs.index(first.inputs[i]))
+    return node.op.expr.map_operands(
+        lambda i: inner if node.inputs[i] == node.inputs[k] else inputs.index(node.inputs[i])
+    )

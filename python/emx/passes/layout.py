@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layout: permutes sink towards the outputs, meet and cancel, so that images are channels last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from emx.ir import Graph, Node, Op, Value
+from emx.ops.batch_norm import BatchNorm
+from emx.ops.conv2d import Conv2d
+from emx.ops.movement import Pad, Permute, Reshape, Slice
+from emx.ops.pointwise import Pointwise
+from emx.ops.reduce import Reduce
+from emx.passes.rewrite import Edit, Rewriter, from_eager, inverse, replaced
+
+Perm = tuple[int, ...]
+
+
+def sink_permutes(graph: Graph) -> Graph:
+    """op(permute(x)) => permute(op'(x)), for every operator that does not care; pairs cancel and
+    permutes that move only axes of extent 1 become reshapes."""
+    return Rewriter(_named_inside(graph)).apply(_sink)
+
+
+def absorb_input_layout(graph: Graph) -> Graph:
+    """conv2d(permute(x)) => conv2d that reads x channels first, by its strides."""
+    return Rewriter(graph).apply(_absorb)
+
+
+def _named_inside(graph: Graph) -> Graph:
+    """What a lowering computes under a permute is PyTorch's tensor too, only laid out otherwise."""
+    views = {}
+    for n in reversed(graph.nodes):
+        out = replace(n.output, eager=n.output.eager or views.get(n.output.name))
+        if isinstance(n.op, Permute):
+            views[n.inputs[0].name] = from_eager(out.eager, inverse(n.op.perm))
+        elif isinstance(n.op, Reshape) and out.eager and n.inputs[0].eager is None:
+            views[n.inputs[0].name] = out.eager
+    nodes = [
+        n
+        if n.output.eager or not views.get(n.output.name)
+        else replace(n, outputs=(replace(n.output, eager=views[n.output.name]),))
+        for n in graph.nodes
+    ]
+    return graph.with_nodes(nodes)
+
+
+def _sink(r: Rewriter, node: Node) -> Edit:
+    if isinstance(node.op, Permute):
+        return _simplify_permute(r, node, node.op)
+    if isinstance(node.op, Reshape):
+        return _simplify_reshape(r, node, node.op)
+    perm = _common_perm(r, node)
+    moved = _under(node, perm) if perm else None
+    if perm is None or moved is None:
+        return None
+    op, out_perm = moved
+    inputs = tuple(_without_permute(r, v, perm, node) for v in node.inputs)
+    inner = r.inner(op, inputs, node, from_eager(node.output.eager, inverse(out_perm)))
+    return [inner, replaced(node, Permute(out_perm), (inner.output,))]
+
+
+def _simplify_permute(r: Rewriter, node: Node, op: Permute) -> Edit:
+    (x,) = node.inputs
+    if op.perm == tuple(range(len(op.perm))):
+        return x
+    moved = [p for p in op.perm if x.type.dims[p] != 1]
+    if moved == sorted(moved):
+        return [replaced(node, Reshape(node.output.type.dims), (x,))]
+    before = r.made_by(x)
+    if before and isinstance(before.op, Permute):
+        first = before.op.perm
+        return [replaced(node, Permute(tuple(first[p] for p in op.perm)), before.inputs)]
+    return None
+
+
+def _simplify_reshape(r: Rewriter, node: Node, op: Reshape) -> Edit:
+    (x,) = node.inputs
+    if x.type == node.output.type:
+        return x
+    before = r.made_by(x)
+    if before and isinstance(before.op, Reshape):
+        return [replaced(node, op, before.inputs)]
+    return None
+
+
+def _common_perm(r: Rewriter, node: Node) -> Perm | None:
+    """The permutation under which all images among the inputs are, if there is one."""
+    perms = set()
+    for v in node.inputs if isinstance(node.op, Pointwise) else node.inputs[:1]:
+        before = r.made_by(v)
+        if before and isinstance(before.op, Permute) and v.type.rank == len(before.op.perm):
+            perms.add(before.op.perm)
+        elif r.data(v) is None:
+            return None
+    (perm,) = perms if len(perms) == 1 else (None,)
+    if perm and isinstance(node.op, Pointwise) and node.output.type.rank != len(perm):
+        return None
+    return perm
+
+
+def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
+    """The operator that does the same before the permute, and the permute of its output."""
+    op = node.op
+    if isinstance(op, Pointwise):
+        return op, perm
+    if isinstance(op, BatchNorm):
+        return replace(op, axis=perm[op.axis]), perm
+    if isinstance(op, Slice):
+        return replace(op, axis=perm[op.axis]), perm
+    if isinstance(op, Pad):
+        back = inverse(perm)
+        before, after = (tuple(s[i] for i in back) for s in (op.before, op.after))
+        return Pad(before, after, op.value), perm
+    if isinstance(op, Reduce):
+        axes = tuple(sorted(perm[a] for a in op.axes))
+        if op.keepdim:
+            return replace(op, axes=axes), perm
+        kept = [p for a, p in enumerate(perm) if a not in op.axes]
+        return replace(op, axes=axes), tuple(sorted(kept).index(p) for p in kept)
+    return None
+
+
+def _without_permute(r: Rewriter, v: Value, perm: Perm, node: Node) -> Value:
+    """The value as it is before the permute; constants of a broadcast are transposed."""
+    before = r.made_by(v)
+    if before:
+        return before.inputs[0]
+    data = r.data(v)
+    if data is None or data.ndim == 0 or not isinstance(node.op, Pointwise):
+        return v
+    full = data.reshape((1,) * (len(perm) - data.ndim) + data.shape)
+    return r.constant(v.name, np.ascontiguousarray(full.transpose(inverse(perm))))
+
+
+def _absorb(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, Conv2d) or node.op.channels_first:
+        return None
+    before = r.made_by(node.inputs[0])
+    depthwise = node.op.groups > 1 and node.op.groups == node.inputs[0].type.dims[3]
+    if before and before.op == Permute((0, 2, 3, 1)) and not depthwise:
+        op = replace(node.op, channels_first=True)
+        return [replaced(node, op, (before.inputs[0], *node.inputs[1:]))]
+    return None

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// y[n][o] = clamp(b[o] + sum_k x[n][k] * w[o][k] + skip[n][o])
+//
+//   x  [rows][in]     w  [ceil(out/4)][in][4], zero-padded, 16-byte aligned     b  [out]
+//   skip, y  [rows][out]; skip only for emx_linear_add_f32
+//
+// No scratch. Sums run over k in ascending order, starting from b. Tiles of up to four rows by four
+// outputs: a tile reads x, then skip, then writes y.
+#ifndef EMX_KERNELS_LINEAR_H
+#define EMX_KERNELS_LINEAR_H
+#include <emx/arch.h>
+
+typedef struct {
+    int32_t rows, in, out;
+    float lo, hi;
+} emx_linear_f32_t;
+
+// All outputs of `rows` (1 or 4) rows.
+EMX_INLINE void emx_linear_rows_f32(const emx_linear_f32_t *p, int32_t rows, const float *x,
+                                    const float *skip, const float *w, const float *b, float *y)
+{
+    for (int32_t o = 0; o < p->out; o += 4) {
+        const int32_t n = emx_min_s32(4, p->out - o);
+        float acc[16];
+        EMX_UNROLL
+        for (int i = 0; i < 16; i++) {
+            acc[i] = i < 4 * rows && (i & 3) < n ? b[o + (i & 3)] : 0.0f;
+        }
+        if (rows == 4) {
+            emx_mac_4x4_f32(acc, x, p->in, 1, w + o * p->in, p->in);
+        } else {
+            emx_mac_1x4_f32(acc, x, 1, w + o * p->in, p->in);
+        }
+        EMX_UNROLL
+        for (int i = 0; i < 4; i++) {
+            if (i < rows) {
+                const int32_t at = i * p->out + o;
+                const float *const add = skip ? skip + at : NULL;
+                emx_store_4_f32(y + at, acc + 4 * i, add, p->lo, p->hi, n);
+            }
+        }
+    }
+}
+
+EMX_INLINE void emx_linear_add_f32(const emx_linear_f32_t *p, const float *x, const float *skip,
+                                   const float *w, const float *b, float *y)
+{
+    int32_t n = 0;
+    for (; n + 4 <= p->rows; n += 4) {
+        const float *const add = skip ? skip + n * p->out : NULL;
+        emx_linear_rows_f32(p, 4, x + n * p->in, add, w, b, y + n * p->out);
+    }
+    for (; n < p->rows; n++) {
+        const float *const add = skip ? skip + n * p->out : NULL;
+        emx_linear_rows_f32(p, 1, x + n * p->in, add, w, b, y + n * p->out);
+    }
+}
+
+EMX_INLINE void emx_linear_f32(const emx_linear_f32_t *p, const float *x, const float *w,
+                               const float *b, float *y)
+{
+    emx_linear_add_f32(p, x, NULL, w, b, y);
+}
+
+#endif

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// y[n][i] = exp(x[n][i] - max_j x[n][j]) / sum_j exp(x[n][j] - max)
+//
+//   x, y  [rows][len]
+//
+// No scratch. y may be x. The sum runs over j in ascending order; exp is emx_exp_f32.
+#ifndef EMX_KERNELS_SOFTMAX_H
+#define EMX_KERNELS_SOFTMAX_H
+#include <emx/scalar.h>
+
+typedef struct {
+    int32_t rows, len;
+} emx_softmax_f32_t;
+
+EMX_INLINE void emx_softmax_f32(const emx_softmax_f32_t *p, const float *x, float *y)
+{
+    for (int32_t n = 0; n < p->rows; n++) {
+        float max = x[0];
+        for (int32_t i = 1; i < p->len; i++) {
+            max = x[i] > max || x[i] != x[i] ? x[i] : max;
+        }
+        float sum = 0.0f;
+        for (int32_t i = 0; i < p->len; i++) {
+            y[i] = emx_exp_f32(x[i] - max);
+            sum += y[i];
+        }
+        for (int32_t i = 0; i < p->len; i++) {
+            y[i] = y[i] / sum;
+        }
+        x += p->len;
+        y += p->len;
+    }
+}
+
+#endif
