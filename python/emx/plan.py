@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 
 from emx.program import ALIGN, Plan, Program
 from emx.schedule import Facts, Order, gather, lower_bound, orders
 
-EFFORT = 60_000  # pairs of neighbours that the local search of one order may look at
+EFFORT = 200_000  # pairs of neighbours that the local search of one order may look at
+COLUMNS = 40  # width of the map that render draws
 
 
 def plan(program: Program) -> Plan:
@@ -45,22 +47,46 @@ def plan(program: Program) -> Plan:
 
 
 def render(plan: Plan) -> str:
-    """The plan as a table: what each step writes, where, and the bytes live meanwhile."""
-    facts = gather(plan.program)
-    puzzle = _puzzle(plan.program, facts, tuple(range(len(plan.program.steps))))
-    live = [0] * len(plan.program.steps)
-    for piece in puzzle.pieces:
-        for i in range(piece.first, min(piece.last + 1, len(live))):
-            live[i] += piece.bytes
-    rows = [("step", "writes", "arena", "live")]
-    for step, total in zip(plan.program.steps, live, strict=True):
-        at = plan.offsets.get(step.writes)
-        size = plan.program.buffers[step.writes].bytes
-        where = "-" if at is None else f"{at}..{at + size}"
-        rows.append((step.name, step.writes, where, str(total)))
+    """The plan as a table: for each step what it writes, and a map of the arena meanwhile.
+
+    On the map y is #, other live buffers are =, scratch is ~, free memory is a dot. `used` is
+    the bytes that are not free.
+    """
+    program = plan.program
+    pieces = list(_pieces(program, gather(program), tuple(range(len(program.steps)))))
+    rows = [("step", "writes", "arena", "used", "map")]
+    for now, step in enumerate(program.steps):
+        spans = {"=": list[tuple[int, int]](), "~": [], "#": []}
+        for piece in pieces:
+            if piece.first <= now <= piece.last:
+                kind, name = piece.key
+                start = (plan.offsets if kind == "buffer" else plan.scratch)[name]
+                mark = "~" if kind == "scratch" else "#" if name == step.writes else "="
+                spans[mark].append((start, start + piece.bytes))
+        used = _covered([span for group in spans.values() for span in group])
+        where = " ".join(f"{start}..{end}" for start, end in spans["#"]) or "-"
+        rows.append((step.name, step.writes, where, str(used), _map(spans, plan.arena_bytes)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     return "\n".join([*text, f"arena {plan.arena_bytes} bytes (no less than {plan.lower_bound})"])
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Bytes of the union of `spans`."""
+    total = reached = 0
+    for start, end in sorted(spans):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _map(spans: Mapping[str, Sequence[tuple[int, int]]], arena: int) -> str:
+    cells = ["."] * COLUMNS
+    for mark, group in spans.items():
+        for start, end in group:
+            first, last = start * COLUMNS // arena, -(-end * COLUMNS // arena)
+            cells[first:last] = mark * (last - first)
+    return "".join(cells)
 
 
 @dataclass(frozen=True)
@@ -124,28 +150,28 @@ def _puzzle(program: Program, facts: Facts, order: Order) -> _Puzzle:
 
 def _solve(puzzle: _Puzzle, bound: int) -> tuple[int, list[int]]:
     """The smallest extent that the heuristics and a local search find, and the offsets."""
+    trials = EFFORT // (1 + sum(map(len, puzzle.near)))
     best: tuple[int, list[int]] | None = None
     start: list[int] = []
-    for queue in _queues(puzzle):
+    for queue in islice(_queues(puzzle.pieces), max(3, trials)):
         extent, offsets = _place(puzzle, queue)
         if best is None or extent < best[0]:
             best, start = (extent, offsets), queue
         if best[0] <= bound:
             return best
     assert best is not None
-    return _improve(puzzle, start, best, bound)
+    return _improve(puzzle, start, best, bound, trials)
 
 
-def _queues(puzzle: _Puzzle) -> Iterator[list[int]]:
-    """Sequences in which to place the pieces."""
-    pieces = puzzle.pieces
+def _queues(pieces: Sequence[_Piece]) -> Iterator[list[int]]:
+    """Sequences in which to place the pieces, the most useful first."""
     birth = list(range(len(pieces)))
     yield birth
-    yield birth[::-1]
     yield sorted(birth, key=lambda p: (-pieces[p].bytes, p))
+    yield [*birth[::2], *birth[1::2]]  # a chain without overlap: the ends of the arena in turn
+    yield birth[::-1]
     yield sorted(birth, key=lambda p: (-pieces[p].bytes * (1 + _span(pieces[p])), p))
     yield sorted(birth, key=lambda p: (-_span(pieces[p]), -pieces[p].bytes, p))
-    yield sorted(birth, key=lambda p: (-sum(pieces[q].bytes for q, _, _ in puzzle.near[p]), p))
 
 
 def _span(piece: _Piece) -> int:
@@ -153,12 +179,11 @@ def _span(piece: _Piece) -> int:
 
 
 def _improve(
-    puzzle: _Puzzle, queue: list[int], best: tuple[int, list[int]], bound: int
+    puzzle: _Puzzle, queue: list[int], best: tuple[int, list[int]], bound: int, trials: int
 ) -> tuple[int, list[int]]:
     """Move one piece at a time to another place in the queue; keep what is no worse."""
     random = Random(0)
-    pairs = sum(map(len, puzzle.near)) + len(queue)
-    for _ in range(EFFORT // pairs):
+    for _ in range(trials):
         trial = queue.copy()
         trial.insert(random.randrange(len(queue)), trial.pop(random.randrange(len(queue))))
         extent, offsets = _place(puzzle, trial)

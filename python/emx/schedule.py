@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from emx.program import ALIGN, Program, Step
 
@@ -191,36 +192,39 @@ def _search(facts: Facts) -> Order | None:
     What is live depends only on the set of finished steps, so these sets are the states of a
     shortest-path search in which a path costs as much as its widest step.
     """
-    ready = tuple(i for i, need in enumerate(facts.needs) if not need)
-    heap = [(0, 0, facts.start, 0, _State(0, ready, None, -1))]
-    seen, pushed = set[int](), 0
-    while heap and len(seen) < STATES:
-        peak, left, live, _, state = heapq.heappop(heap)
-        if not state.ready:
-            return tuple(reversed(list(state.steps())))
-        if state.done in seen:
-            continue
-        seen.add(state.done)
-        for i in state.ready[:WINDOW]:
-            row, done = _row(facts, state.done, live, i), state.done | 1 << i
-            new = (u for u in facts.users[i] if not facts.needs[u] & ~done)
-            ready = (*(j for j in state.ready if j != i), *new)
-            pushed += 1  # decides between equals, and so keeps states from being compared
-            entry = (max(peak, row.peak), left - 1, row.after, pushed)
-            heapq.heappush(heap, (*entry, _State(done, ready, state, i)))
+    first = tuple(i for i, need in enumerate(facts.needs) if not need)
+    heap: list[tuple[int, int, int, int, _Path]] = [(0, 0, facts.start, 0, _Path(0, -1, None))]
+    serial = count()  # decides between equals: what was found first goes first
+    ready = {0: first}  # set of finished steps -> what can run next; only of visited sets
+    while heap and len(ready) < STATES:
+        peak, left, live, _, path = heapq.heappop(heap)
+        if path.before:
+            if path.done in ready:
+                continue
+            new = (u for u in facts.users[path.step] if not facts.needs[u] & ~path.done)
+            old = ready[path.before.done]
+            ready[path.done] = (*(i for i in old if i != path.step), *new)
+        if not ready[path.done]:
+            return path.order()
+        for i in ready[path.done][:WINDOW]:
+            row = _row(facts, path.done, live, i)
+            longer = _Path(path.done | 1 << i, i, path)
+            entry = (max(peak, row.peak), left - 1, row.after, next(serial), longer)
+            heapq.heappush(heap, entry)
     return None
 
 
 @dataclass(frozen=True)
-class _State:
-    done: int  # mask of the finished steps
-    ready: Order
-    parent: _State | None
-    step: int  # the step that led here from `parent`
+class _Path:
+    """Steps run so far: their mask, the latest of them, and the path before it."""
 
-    def steps(self) -> Iterator[int]:
-        """The finished steps, the latest first."""
-        state = self
-        while state.parent:
-            yield state.step
-            state = state.parent
+    done: int
+    step: int
+    before: _Path | None
+
+    def order(self) -> Order:
+        path, steps = self, list[int]()
+        while path.before:
+            steps.append(path.step)
+            path = path.before
+        return tuple(reversed(steps))
