@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from emx.bundle import Bundle, is_bundle
+from emx.export.cache import cached_export, torch_version
 
-__all__ = ["export"]
+__all__ = ["cached_export", "export"]
 
 
 def export(
@@ -44,6 +45,7 @@ def export(
     if path is not None and is_bundle(Path(path)):
         bundle = Bundle.load(Path(path))
         return replace(bundle, name=name) if name else bundle
+    torch_version()  # says what to do where PyTorch is missing
     from emx.export.run import Options, export_model
 
     options = Options(

@@ -1,10 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles by content: a model is exported once, whichever build tree asks for it."""
+"""Bundles by content: a model is exported once, whichever build tree asks for it.
+
+An entry KEY.emx lies beside KEY.json, which lists the files that were read and their hashes. KEY
+covers the model file, the options, emx and PyTorch; a script's imports and the data it loads are
+known only after it ran, so the list decides whether the entry still holds.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from emx.bundle import is_bundle
+from emx.errors import EmxError
+
+
+def cached_export(
+    path: str | os.PathLike[str], out: Path, *, cache_dir: Path | None, **options: Any
+) -> tuple[Path, ...]:
+    """Write the bundle of the model at `path` to `out`; return the files that were read.
+
+    `options` are those of emx.export.export(). PyTorch is imported only if the cache has no valid
+    entry. `out` keeps its time stamp if its content does not change.
+    """
+    from emx.export import export
+
+    model = os.fspath(path)
+    if is_bundle(Path(model)):
+        _write(out, export(model, name=options.get("name")).to_bytes())
+        return (Path(model).resolve(),)
+    named = _named(model, options)
+    entry = cache_dir / _key(model, named, options) if cache_dir else None
+    found = _valid(entry) if entry else None
+    if found is None:
+        with reads() as files:
+            data = export(model, **options).to_bytes()
+        found = (
+            data,
+            tuple(f for f in files if f not in named) if _runs_code(model, options) else (),
+        )
+        if entry:
+            _store(entry, *found)
+    data, others = found
+    _write(out, data)
+    return (*named, *others)
+
+
+def _runs_code(model: str, options: Mapping[str, Any]) -> bool:
+    """True for models that may read more files than the caller named."""
+    return bool(_script(model)) or bool(options.get("allow_pickle"))
+
+
+def _script(model: str) -> str:
+    script, colon, _ = model.rpartition(":")
+    return script if colon and script.endswith(".py") else ""
 
 
 def emx_version() -> str:
@@ -13,3 +71,127 @@ def emx_version() -> str:
     if tree.is_file():
         return tree.read_text().strip()
     return metadata.version("emx")
+
+
+def torch_version() -> str:
+    """The version of PyTorch, which is not imported for it."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        raise EmxError(
+            "exporting a model needs PyTorch, which is not installed",
+            hint="pip install torch\nor give a bundle (.emx) that was exported elsewhere",
+        ) from None
+
+
+@contextlib.contextmanager
+def reads() -> Iterator[list[Path]]:
+    """Collect the files that Python opens, as far as they are the user's own.
+
+    What belongs to Python, to installed packages and to emx is left out, and so are compiled
+    modules, whose sources are in the list.
+    """
+    opened: dict[str, None] = {}
+    found: list[Path] = []
+    active = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        # A hook cannot be removed, so it is switched off instead.
+        if active and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            opened[os.fsdecode(arguments[0])] = None
+
+    before = set(sys.modules)
+    sys.addaudithook(hook)
+    try:
+        yield found
+    finally:
+        active = False
+    modules = [sys.modules[name] for name in set(sys.modules) - before]
+    sources = sorted(str(getattr(m, "__file__", None) or "") for m in modules)
+    files = {Path(name).resolve() for name in [*opened, *sources] if name}
+    found += sorted(f for f in files if f.is_file() and not _is_ours(f))
+
+
+def _is_ours(file: Path) -> bool:
+    places = [sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]), "/proc", "/sys", "/dev"]
+    return (
+        any(file.is_relative_to(Path(place).resolve()) for place in places)
+        or any(part in ("site-packages", "dist-packages", "__pycache__") for part in file.parts)
+        or file.suffix == ".pyc"
+    )
+
+
+def _named(model: str, options: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The files that the caller named."""
+    names = [_script(model) or model, options.get("example_file")]
+    return tuple(Path(name).resolve() for name in names if name)
+
+
+def _key(model: str, named: tuple[Path, ...], options: Mapping[str, Any]) -> str:
+    """The name of an entry: everything that is known to decide the bundle before it is made."""
+    facts = {
+        "files": [_hash(f) for f in named],
+        # Imports depend on where the model lies.
+        "model": [str(named[0]), Path(model).name] if _runs_code(model, options) else "",
+        "name": options.get("name") or named[0].stem,
+        "options": {k: v for k, v in sorted(options.items()) if k not in ("name", "example_file")},
+        "suffixes": [f.suffix for f in named],
+        "emx": [emx_version(), _sources()],
+        "torch": torch_version(),
+        "machine": platform.machine(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def _sources() -> str:
+    """A hash over the sources of emx that a bundle depends on."""
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), folder.parent / "bundle.py", folder.parent / "ir.py"]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _hash(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""  # the export says what is wrong
+
+
+def _valid(entry: Path) -> tuple[bytes, tuple[Path, ...]] | None:
+    """The bundle and the files read for it, if none of them changed and the entry is whole."""
+    try:
+        record = json.loads(entry.with_suffix(".json").read_text())
+        data = entry.with_suffix(".emx").read_bytes()
+        files = [(Path(name), digest) for name, digest in record["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if hashlib.sha256(data).hexdigest() != record.get("bundle"):
+        return None
+    if any(_hash(file) != digest for file, digest in files):
+        return None
+    return data, tuple(file for file, _ in files)
+
+
+def _store(entry: Path, data: bytes, files: tuple[Path, ...]) -> None:
+    record = {
+        "bundle": hashlib.sha256(data).hexdigest(),
+        "files": [[str(f), _hash(f)] for f in files],
+    }
+    _write(entry.with_suffix(".emx"), data)
+    _write(entry.with_suffix(".json"), json.dumps(record, indent=1).encode())
+
+
+def _write(out: Path, data: bytes) -> None:
+    """Write a file whole or not at all; leave it alone if it has this content."""
+    if out.is_file() and out.read_bytes() == data:
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -22,15 +22,11 @@ _DTYPES = {
     torch.uint8: DType.U8, torch.int16: DType.S16, torch.int32: DType.S32,
     torch.int64: DType.S64, torch.bool: DType.BOOL,
 }  # fmt: skip
-_CHECKS = frozenset(
-    """_assert_tensor_metadata _assert_async _assert_scalar sym_constrain_range
-    sym_constrain_range_for_size _functional_assert_async""".split()
-)
+_CHECKS = """_assert_tensor_metadata _assert_async _functional_assert_async _assert_scalar
+    sym_constrain_range sym_constrain_range_for_size"""
 # In inference the value of the first argument, whatever the others are.
-_COPIES = frozenset(
-    """alias clone detach detach_ lift lift_fresh lift_fresh_copy contiguous dropout
-    feature_dropout alpha_dropout feature_alpha_dropout""".split()
-)
+_COPIES = """alias clone detach detach_ lift lift_fresh lift_fresh_copy contiguous dropout
+    feature_dropout alpha_dropout feature_alpha_dropout"""
 # The value of the first argument, if the type is its type.
 _CASTS = frozenset(["to", "_to_copy", "type_as"])
 _PLACEMENT = (torch.layout, torch.device, torch.memory_format)
@@ -149,7 +145,7 @@ class _Conversion:
         if node.op != "call_function":
             raise ValueError("control flow inside the model is not supported")
         op = packet(node.target)
-        if op in _CHECKS:
+        if op in _CHECKS.split():
             return
         if node.target is operator.getitem:
             source, index = node.args
@@ -157,7 +153,7 @@ class _Conversion:
             self.values[node.name] = parts[index] if isinstance(parts, tuple) else None
             return
         types = _output_types(node)
-        if op in _COPIES or (op in _CASTS and _output_types(node.args[0]) == types):
+        if op in _COPIES.split() or (op in _CASTS and _output_types(node.args[0]) == types):
             self.values[node.name] = self.values[node.args[0].name]
             return
         args, kwargs = self._arguments(node)

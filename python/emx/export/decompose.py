@@ -13,14 +13,14 @@ from emx.errors import EmxError, Problem
 from emx.export.origin import common_root, origin_of
 
 # Operators that emx has kernels for, or will have; PyTorch decomposes all others.
-WHOLE = frozenset(
-    """
+_WHOLE = """
     scaled_dot_product_attention
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
     layer_norm group_norm rms_norm instance_norm
     softmax log_softmax gelu silu mish hardswish hardsigmoid hardtanh relu6 elu selu celu
     leaky_relu softplus log_sigmoid prelu glu hardshrink softshrink threshold clamp_min clamp_max
-    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    linear matmul
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
@@ -29,8 +29,7 @@ WHOLE = frozenset(
     pixel_shuffle pixel_unshuffle channel_shuffle stack roll where logsumexp square rsub
     upsample_nearest1d upsample_nearest2d upsample_nearest3d
     upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
-    """.split()
-)
+"""
 
 # Operators that behave differently in training: name -> index of the argument that says so.
 _TRAINING = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
@@ -43,7 +42,8 @@ def decompose(program: Any) -> Any:
     """A functional program of whole operators; a model that emx cannot run is an EmxError."""
     _refuse(_training_problems(program), "operators are in training mode")
     table = torch.export.default_decompositions()
-    for op in [op for op in table if packet(op) in WHOLE]:
+    whole = frozenset(_WHOLE.split())
+    for op in [op for op in table if packet(op) in whole]:
         del table[op]
     functional = program.run_decompositions(table)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")

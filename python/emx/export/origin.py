@@ -41,6 +41,11 @@ def is_torch(path: str) -> bool:
     return path.startswith("<") or bool(_TORCH.search(path.replace("\\", "/")))
 
 
+def is_library(path: str) -> bool:
+    """True for an installed Python package."""
+    return bool(_LIBRARY.search(path.replace("\\", "/")))
+
+
 def shorten(path: str, root: str = "") -> str:
     """`path` relative to `root`, to its Python library, or else its last part."""
     path = path.replace("\\", "/")
@@ -64,10 +69,10 @@ def common_root(nodes: Iterable[Any]) -> str:
         frame.path
         for node in nodes
         for frame in frames(node.meta.get("stack_trace") or "")
-        if _absolute(frame.path) and not is_torch(frame.path) and not _LIBRARY.search(frame.path)
+        if _absolute(frame.path) and not is_torch(frame.path) and not is_library(frame.path)
     }
     drives = {PurePath(p).anchor for p in places}
-    folders = {os.path.dirname(p) for p in places}
+    folders = {str(PurePosixPath(p).parent) for p in places}
     return os.path.commonpath(folders) if folders and len(drives) == 1 else ""
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 
 from emx.bundle import Bundle, Vectors
 from emx.errors import EmxError
-from emx.export import eager, sources
+from emx.export import eager, scripts, sources
+from emx.export.cache import emx_version
 from emx.export.convert import convert
 from emx.export.decompose import decompose
 from emx.export.inputs import generate, parse_pins, read_example_file
@@ -41,13 +43,8 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
     if options.vectors < 1:
         raise EmxError(f"{options.vectors} test vectors", hint="one is the least")
     pins = parse_pins(options.inputs)
-    with calm():
-        if isinstance(model, str):
-            source = sources.from_path(model, example_inputs, pins, options.allow_pickle)
-        elif isinstance(model, torch.export.ExportedProgram):
-            source = sources.from_program(model, pins)
-        else:
-            source = sources.from_module(model, example_inputs, pins)
+    with calm(), _neighbours(model):
+        source = _source(model, example_inputs, pins, options)
         functional = decompose(source.program)
         names = output_names(source.program, options.outputs, {n for n, _ in source.inputs})
         bundle = convert(functional, _name(model, options), source.inputs, names, producer())
@@ -56,6 +53,23 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
             outputs = eager.eager_outputs(source.module, source.program, bundle, inputs)
         layers = eager.layer_values(functional, bundle, inputs)
     return replace(bundle, vectors=Vectors(inputs, outputs, layers))
+
+
+def _neighbours(model: Any) -> contextlib.AbstractContextManager[None]:
+    """Python files beside a model can be imported, also during its calls."""
+    if not isinstance(model, str):
+        return contextlib.nullcontext()
+    return scripts.importable(Path(model).parent)
+
+
+def _source(
+    model: Any, example_inputs: Any, pins: sources.Pins, options: Options
+) -> sources.Source:
+    if isinstance(model, str):
+        return sources.from_path(model, example_inputs, pins, options.allow_pickle)
+    if isinstance(model, torch.export.ExportedProgram):
+        return sources.from_program(model, pins)
+    return sources.from_module(model, example_inputs, pins)
 
 
 _INPUT_HINT = "if it needs inputs in a certain range, give some: --example-inputs FILE.npz"
@@ -116,8 +130,6 @@ def _unique(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
 
 def producer() -> dict[str, str]:
     """What a bundle's numbers depend on besides the model."""
-    from emx.export.cache import emx_version
-
     return {
         "emx": emx_version(),
         "torch": torch.__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from emx.errors import EmxError, Problem
+from emx.export import archive, pickles, scripts
 from emx.export.convert import tensor_type, to_numpy, torch_dtype, user_inputs
 from emx.export.inputs import generate
 from emx.export.torchtools import explained
@@ -35,6 +37,41 @@ class Source:
     module: Any
     inputs: tuple[tuple[str, TensorType], ...]
     samples: Mapping[str, Array]
+
+
+def from_path(path: str, example_inputs: Any, pins: Pins, allow_pickle: bool) -> Source:
+    """Load an archive of torch.export.save, a script's factory, or, if allowed, a pickle."""
+    if script := scripts.split(path):
+        module, examples = scripts.run(*script)
+        return from_module(module, examples if example_inputs is None else example_inputs, pins)
+    file = Path(path)
+    data = archive.read(file)
+    if archive.kind_of(data, file) is archive.Kind.EXPORTED:
+        return from_program(load_archive(data, file), pins)
+    if not allow_pickle:
+        raise pickles.refuse(data, file)
+    return from_module(pickles.load(data, file), example_inputs, pins)
+
+
+def load_archive(data: bytes, path: Path) -> Any:
+    """The program of an archive, after every check that needs no PyTorch."""
+    checked = archive.check(data, path)
+    try:
+        samples = torch.load(io.BytesIO(checked.sample_inputs), weights_only=True)
+    except Exception:  # a pickle that needs more than tensors, or a damaged one
+        raise archive.refuse(path, "data/sample_inputs/model.pt", "its sample inputs hold more "
+                             "than tensors and plain values") from None  # fmt: skip
+    with explained(f"PyTorch cannot load {path.name}", hint="export the model again"):
+        program = torch.export.load(io.BytesIO(checked.archive))
+    if _is_call(samples):
+        program.example_inputs = samples
+    return program
+
+
+def _is_call(samples: Any) -> bool:
+    """True for (args, kwargs)."""
+    pair = isinstance(samples, tuple) and len(samples) == 2
+    return pair and isinstance(samples[0], tuple) and isinstance(samples[1], dict)
 
 
 def from_program(program: Any, pins: Pins) -> Source:
@@ -146,12 +183,14 @@ def _example_for(program: Any, pins: Pins) -> tuple[Any, Any]:
 
 def _call_arguments(module: Any, example_inputs: Any, pins: Pins) -> tuple[Any, Any]:
     """Positional and keyword arguments of one call of `module`."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(example_inputs, Mapping):
-        args, kwargs = (), dict(example_inputs)
+        kwargs = dict(example_inputs)
     elif isinstance(example_inputs, tuple | list):
-        args, kwargs = tuple(example_inputs), {}
-    else:
-        args, kwargs = (() if example_inputs is None else (example_inputs,)), {}
+        args = tuple(example_inputs)
+    elif example_inputs is not None:
+        args = (example_inputs,)
     if not args and not kwargs and not pins:
         raise EmxError(
             "a module needs example inputs to be exported",
@@ -171,7 +210,3 @@ def _call_arguments(module: Any, example_inputs: Any, pins: Pins) -> tuple[Any, 
 
 def _random(index: int, t: TensorType) -> Any:
     return torch.from_numpy(generate(index, t, 1, 0)[0]).to(torch_dtype(t.dtype))
-
-
-def from_path(path: str, example_inputs: Any, pins: Pins, allow_pickle: bool) -> Source:
-    return from_program(torch.export.load(path), pins)

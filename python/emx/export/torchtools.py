@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from emx.errors import EmxError
-from emx.export.origin import Frame, is_torch, shorten
+from emx.export.origin import is_library, is_torch, shorten
 
 
 @contextmanager
 def calm() -> Iterator[None]:
     """Keep PyTorch's warnings and log lines off the user's terminal; run on one thread.
+
+    What a user's model prints goes to stderr: stdout belongs to the results of emx.
 
     One thread, because sums split over threads differ in the last bit from machine to machine.
     """
@@ -25,7 +31,7 @@ def calm() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -40,13 +46,13 @@ def explained(what: str, *, hint: str | None = None) -> Iterator[None]:
         yield
     except EmxError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EmxError(
             f"{what}: {_summary(error)}", at=_user_line(error), hint=hint or _advice(error)
         ) from None
 
 
-def _summary(error: Exception) -> str:
+def _summary(error: BaseException) -> str:
     """The first meaningful lines of a message; PyTorch appends pages of advice to its own."""
     lines = [line.strip() for line in str(error).splitlines()]
     meaningful = [line for line in lines if line][:2]
@@ -54,18 +60,19 @@ def _summary(error: Exception) -> str:
                       type(error).__name__, *meaningful[1:]])  # fmt: skip
 
 
-def _advice(error: Exception) -> str | None:
+def _advice(error: BaseException) -> str | None:
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error):
         return "the path through the model must not depend on the values of its inputs"
     return None
 
 
-def _user_line(error: Exception) -> str | None:
-    """The deepest frame that is neither PyTorch's nor ours."""
-    frames = [
-        Frame(f.filename, f.lineno or 0, f.line or "")
-        for f in traceback.extract_tb(error.__traceback__)
-    ]
-    user = [f for f in frames if not is_torch(f.path) and not f.path.startswith(("<", __file__))]
-    mine = [f for f in user if "/emx/export/" not in f.path and "/contextlib" not in f.path]
-    return f"{shorten(mine[-1].path)}:{mine[-1].line}: {mine[-1].text}" if mine else None
+def _user_line(error: BaseException) -> str | None:
+    """The deepest frame in the user's own code: not of PyTorch, a library, Python or emx."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shorten(error.filename)}:{error.lineno}: {(error.text or '').strip()}"
+    others = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = frame.filename
+        if not (is_torch(path) or is_library(path) or path.startswith(others)):
+            return f"{shorten(path)}:{frame.lineno}: {frame.line}"
+    return None
