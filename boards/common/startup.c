@@ -31,13 +31,30 @@ __attribute__((noinline, noreturn)) static void start(void) {
     exit(main(0, no_arguments));
 }
 
+// Make a stack overflow a fault. The stack lies at the bottom of the RAM; what is below reads as
+// zero on some boards, so that without this the program would go on with lost variables.
+static void guard_stack(void) {
+#if __ARM_ARCH >= 8
+    __asm__ volatile("msr msplim, %0" ::"r"(__stack_limit));
+#else
+    // Region 0 of the MPU: the megabyte below the stack, no access; elsewhere the default map.
+    enum { BYTES = 1 << 20, LOG2_BYTES = 20 };
+    volatile uint32_t *const mpu = (volatile uint32_t *)0xE000ED90u;
+    if ((uintptr_t)__stack_limit % BYTES)
+        return;
+    mpu[2] = 0;                                          // RNR
+    mpu[3] = (uint32_t)(uintptr_t)__stack_limit - BYTES; // RBAR
+    mpu[4] = (LOG2_BYTES - 1) << 1 | 1;                  // RASR: size, enable
+    mpu[1] = 1 << 2 | 1;                                 // CTRL: PRIVDEFENA, ENABLE
+    __asm__ volatile("dsb\n\tisb" ::: "memory");
+#endif
+}
+
 // The FPU (and Helium) must be on before any function whose prologue may save its registers.
 __attribute__((noreturn)) void Reset_Handler(void) {
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; // CPACR: full access to CP10 and CP11
     __asm__ volatile("dsb\n\tisb" ::: "memory");
-#if __ARM_ARCH >= 8
-    __asm__ volatile("msr msplim, %0" ::"r"(__stack_limit));
-#endif
+    guard_stack();
     start();
 }
 
