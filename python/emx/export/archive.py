@@ -9,11 +9,13 @@ cannot disagree on what is in it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -82,7 +84,8 @@ def read(path: Path) -> bytes:
 def kind_of(data: bytes, path: Path) -> Kind:
     """What a file is, by its content; a file that is no model is an EmxError that says what."""
     if data.startswith(b"PK"):
-        return _kind_of_zip([name for name, _ in members(data, path)], path)
+        with _opened(data, path) as z:
+            return _kind_of_zip(z.namelist(), path)
     if data.startswith(b"\x80"):
         return Kind.PICKLED
     if _is_text(data):
@@ -121,25 +124,28 @@ def _kind_of_zip(names: list[str], path: Path) -> Kind:
 
 def members(data: bytes, path: Path) -> list[tuple[str, bytes]]:
     """The members of a zip archive, each with its checksum verified."""
+    with _opened(data, path) as z:
+        infos = z.infolist()
+        if len({i.filename for i in infos}) != len(infos):
+            raise refuse(path, "", "two of its members have the same name")
+        if sum(i.file_size for i in infos) > len(data):
+            raise refuse(path, "", "its members are compressed")
+        return [(i.filename, z.read(i)) for i in infos]
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive; whatever zipfile finds wrong in it is an EmxError."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            infos = z.infolist()
-            names = [i.filename for i in infos]
-            if len(set(names)) != len(names):
-                raise refuse(path, "", "two of its members have the same name")
-            if sum(i.file_size for i in infos) > len(data):
-                raise refuse(path, "", "its members are compressed")
-            return [(i.filename, z.read(i)) for i in infos]
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError,
-            OSError, ValueError) as error:  # fmt: skip
-        raise _damaged(data, path, str(error)) from None
-
-
-def _damaged(data: bytes, path: Path, reason: str) -> EmxError:
-    # The directory of a zip archive stands at its end.
-    if b"PK\x05\x06" not in data[-66000:]:
-        return EmxError(f"{path.name} is cut short: its end is missing", at=str(path), hint=_AGAIN)
-    return EmxError(f"{path.name} is damaged: {reason}", at=str(path), hint=_AGAIN)
+            yield z
+    except EmxError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
+        # The last 22 bytes are the end of PyTorch's zip archives; one of them may be damaged.
+        end = sum(a == b for a, b in zip(data[-22:], b"PK\x05\x06", strict=False))
+        what = f"is damaged: {error}" if end >= 3 else "is cut short: its end is missing"
+        raise EmxError(f"{path.name} {what}", at=str(path), hint=_AGAIN) from None
 
 
 def check(data: bytes, path: Path) -> Checked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -22,6 +23,8 @@ from typing import Any
 
 from emx.bundle import is_bundle
 from emx.errors import EmxError
+
+_VERSION = Path(__file__).resolve().parents[3] / "VERSION"
 
 
 def cached_export(
@@ -67,9 +70,8 @@ def _script(model: str) -> str:
 
 def emx_version() -> str:
     """The version of the source tree that this file lies in, else of the installed package."""
-    tree = Path(__file__).parents[3] / "VERSION"
-    if tree.is_file():
-        return tree.read_text().strip()
+    if _VERSION.is_file():
+        return _VERSION.read_text().strip()
     return metadata.version("emx")
 
 
@@ -88,8 +90,7 @@ def torch_version() -> str:
 def reads() -> Iterator[list[Path]]:
     """Collect the files that Python opens, as far as they are the user's own.
 
-    What belongs to Python, to installed packages and to emx is left out, and so are compiled
-    modules, whose sources are in the list.
+    What belongs to Python, to installed packages and to emx is left out.
     """
     opened: dict[str, None] = {}
     found: list[Path] = []
@@ -108,8 +109,16 @@ def reads() -> Iterator[list[Path]]:
         active = False
     modules = [sys.modules[name] for name in set(sys.modules) - before]
     sources = sorted(str(getattr(m, "__file__", None) or "") for m in modules)
-    files = {Path(name).resolve() for name in [*opened, *sources] if name}
+    files = {Path(_source(name)).resolve() for name in [*opened, *sources] if name}
     found += sorted(f for f in files if f.is_file() and not _is_ours(f))
+
+
+def _source(name: str) -> str:
+    """The source of a compiled module; Python opens only the compiled one."""
+    try:
+        return importlib.util.source_from_cache(name) if name.endswith(".pyc") else name
+    except ValueError:
+        return name
 
 
 def _is_ours(file: Path) -> bool:
@@ -117,7 +126,7 @@ def _is_ours(file: Path) -> bool:
     return (
         any(file.is_relative_to(Path(place).resolve()) for place in places)
         or any(part in ("site-packages", "dist-packages", "__pycache__") for part in file.parts)
-        or file.suffix == ".pyc"
+        or file == _VERSION
     )
 
 

@@ -80,7 +80,7 @@ def _clean(value: Any, key: str) -> Any:
 
 def _matches(pattern: re.Pattern[str], text: Any, what: str) -> str:
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise Refused(f"{what or 'a string'} is {str(text)[:80]!r}")
+        raise Refused(f"{what or 'a string'} is {repr(text)[:80]}")
     return text
 
 
@@ -105,7 +105,7 @@ def _operator(target: Any) -> str:
             return str(target)
     elif isinstance(target, str) and _OTHER_OPERATORS.fullmatch(target):
         return target
-    raise Refused(f"the operator {str(target)[:80]!r} is not one of PyTorch's ATen operators")
+    raise Refused(f"the operator {repr(target)[:80]} is not one of PyTorch's ATen operators")
 
 
 def _expression(text: Any) -> str:
@@ -113,9 +113,9 @@ def _expression(text: Any) -> str:
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise Refused(f"the expression {str(text)[:80]!r} is malformed") from None
+        raise Refused(f"the expression {repr(text)[:80]} is malformed") from None
     if not _harmless(tree):
-        raise Refused(f"the expression {text[:80]!r} is more than arithmetic on extents")
+        raise Refused(f"the expression {repr(text)[:80]} is more than arithmetic on extents")
     return str(text)
 
 
