@@ -70,7 +70,8 @@ static float difference(float a, float b) {
 
 static compare_t start_compare(const emx_test_model_t *m, const unsigned char *eager,
                                uint32_t bytes) {
-    compare_t c = {0};
+    compare_t c;
+    memset(&c, 0, sizeof c);
     for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
         float want;
         memcpy(&want, eager + i, sizeof want);
