@@ -8,11 +8,13 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emx import schedule
 from emx.check_plan import PlanError, check
 from emx.plan import plan, render
 from emx.program import ALIGN, Plan, Program
@@ -78,8 +80,14 @@ def brute_force(p: Program) -> int:
     return best
 
 
-def _least(names, size, live, limits, best):  # type: ignore[no-untyped-def]
-    """Depth first over all aligned addresses."""
+def _least(
+    names: Sequence[str],
+    size: Mapping[str, int],
+    live: Mapping[str, Sequence[int]],
+    limits: Mapping[tuple[str, str], int],
+    best: int,
+) -> int:
+    """Depth first over all aligned addresses that need less than `best`."""
     placed: dict[str, int] = {}
 
     def fits(n: str, at: int) -> bool:
@@ -157,7 +165,7 @@ def test_a_strided_convolution_eats_its_input() -> None:
     result = planned(
         program({"x": 96 * 96 * 12}, [Call("y", ["x"], 48 * 48 * 32, {"x": t})], ["y"])
     )
-    assert result.arena_bytes == 96 * 96 * 12 + 784  # distance 772, aligned
+    assert result.arena_bytes == result.lower_bound == 96 * 96 * 12 + 784  # distance 772, aligned
 
 
 def kws() -> Program:
@@ -233,7 +241,7 @@ def test_two_inputs_are_chased_at_once() -> None:
     result = planned(program({"x": 16}, calls, ["y"]))
     # a and b side by side, each at least 640 bytes behind y: nothing of y but its first half fits.
     assert slow.distance() == 636
-    assert result.arena_bytes == 640 + 640 + 640
+    assert result.arena_bytes == result.lower_bound == 640 + 640 + 640
 
 
 def test_inputs_and_outputs_keep_their_places() -> None:
@@ -253,6 +261,28 @@ def test_a_program_without_steps() -> None:
     result = planned(program({"x": 60}, [], ["x"]))
     assert (result.arena_bytes, result.lower_bound) == (64, 64)
     assert planned(program({"x": 60}, [], ["x"], homes="caller")).arena_bytes == 0
+
+
+def test_scratch_counts() -> None:
+    calls = [Call("a", ["x"], 64), Call("b", ["a"], 64, scratch=100), Call("y", ["b"], 64)]
+    result = planned(program({"x": 64}, calls, ["y"]))
+    assert result.arena_bytes == result.lower_bound == 64 + 64 + 112
+    assert list(result.scratch) == ["make_b"]
+
+
+@pytest.mark.parametrize("states", [schedule.STATES, 0])
+def test_wide_graphs_get_a_good_order(states: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more sets of finished steps than the search may visit; also without the search."""
+    monkeypatch.setattr(schedule, "STATES", states)
+    calls = list[Call]()
+    for stage, size in enumerate((2048, 64, 16)):
+        for branch in range(24):
+            x = f"t{stage - 1}_{branch}" if stage else "x"
+            calls.append(Call(f"t{stage}_{branch}", [x], size))
+    ends = [c.y for c in calls[-24:]]
+    p = program({"x": 16}, [*calls, Call("y", ends, 16)], ["y"])
+    assert baseline(p) > 24 * 2048
+    assert planned(p).arena_bytes <= 2048 + 64 + 26 * 16
 
 
 def test_a_better_order_is_found() -> None:

@@ -214,19 +214,17 @@ def _place(puzzle: _Puzzle, queue: Sequence[int]) -> tuple[int, list[int]]:
 def _spot(size: int, taken: Sequence[tuple[int, int]], bottom: int, top: int) -> int:
     """The best start outside all open intervals `taken`, which are sorted.
 
-    The extent is a convex function of the start, least at `wish`, so each gap between the
-    intervals has one candidate. Starts below `bottom` are fine: offsets become >= 0 at the end.
+    A start in a higher gap never makes the extent smaller, so only two compete: in front of
+    everything that is in the way, or in the first gap behind some of it. Starts below `bottom`
+    are fine: offsets become >= 0 at the end.
     """
-    wish = min(bottom, top - size)
-    best, least = wish, -1
-    gap = None  # the gap starts here; at minus infinity before the first interval
-    for low, high in (*taken, (None, None)):
-        if low is None or gap is None or low >= gap:
-            start = wish if low is None else min(low, wish)
-            start = start if gap is None else max(gap, start)
-            extent = max(top, start + size) - min(bottom, start)
-            if least < 0 or extent < least:
-                best, least = start, extent
-        if high is not None:
-            gap = high if gap is None else max(gap, high)
-    return best
+    if not taken:
+        return min(bottom, top - size)
+    below = min(bottom, top - size, taken[0][0])
+    above = taken[0][1]
+    for low, high in taken:
+        if low >= above:
+            break
+        above = max(above, high)
+    higher = max(top, above + size) - bottom < max(top, below + size) - below
+    return above if higher else below
