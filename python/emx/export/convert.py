@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Arg, AtenNode, Bundle, Ref, Vectors
 from emx.errors import EmxError, Problem
-from emx.export.decompose import packet
+from emx.export.decompose import RECURRENT, packet
 from emx.export.origin import common_root, origin_of
 from emx.ir import Array, DType, TensorType
 
@@ -29,18 +29,32 @@ _COPIES = """alias clone detach detach_ lift lift_fresh lift_fresh_copy contiguo
     feature_dropout alpha_dropout feature_alpha_dropout"""
 # The value of the first argument, if the type is its type.
 _CASTS = frozenset(["to", "_to_copy", "type_as"])
+_STATIC = "the operators and shapes of a model must not depend on the values of its inputs"
+_FLOAT32 = "export the model in float32: model.float()"
 _PLACEMENT = (torch.layout, torch.device, torch.memory_format)
 
 Value = Ref | tuple[Ref | None, ...] | None
 
 
+class Unconvertible(Exception):
+    """(what, hint) of a node that cannot be converted."""
+
+
 def tensor_type(value: Any) -> TensorType:
-    """The type of a tensor; ValueError says what emx cannot hold."""
-    if value.dtype not in _DTYPES:
-        raise ValueError(f"data type {str(value.dtype).removeprefix('torch.')} is not supported")
+    """The type of a tensor that torch.export traced."""
     if not all(isinstance(d, int) for d in value.shape):
-        raise ValueError(f"shape [{'x'.join(map(str, value.shape))}] is not fixed")
-    return TensorType(tuple(value.shape), _DTYPES[value.dtype])
+        shape = "x".join(map(str, value.shape))
+        raise Unconvertible(f"the shape [{shape}] depends on the values of the input", _STATIC)
+    return TensorType(tuple(value.shape), _dtype(value.dtype))
+
+
+def _dtype(dtype: Any) -> DType:
+    if dtype not in _DTYPES:
+        raise Unconvertible(
+            f"data type {str(dtype).removeprefix('torch.')} is not supported",
+            "compute with real numbers" if dtype.is_complex else _FLOAT32,
+        )
+    return _DTYPES[dtype]
 
 
 def to_numpy(tensor: Any) -> Array:
@@ -115,12 +129,18 @@ def _lifted(program: Any, taken: set[str]) -> tuple[dict[str, Any], dict[str, Va
             continue
         store = program.state_dict if spec.target in program.state_dict else program.constants
         tensor = store[spec.target]
-        name = spec.arg.name if spec.target.split(".")[0] in taken else spec.target
+        name = spec.arg.name if _is_taken(spec.target, taken) else spec.target
         where = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         name = first.setdefault(where, name) if tensor.numel() else name
         tensors[name] = tensor
         values[spec.arg.name] = Ref(name)
     return tensors, values
+
+
+def _is_taken(name: str, taken: set[str]) -> bool:
+    """True for "scale" and "scale.1" if a node is called scale."""
+    node, _, index = name.rpartition(".")
+    return name in taken or (index.isdigit() and node in taken)
 
 
 @dataclass
@@ -131,19 +151,25 @@ class _Conversion:
     values: dict[str, Value]
     nodes: list[AtenNode] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, node: Any) -> None:
         self.values[node.name] = None
+        if self.failed & {n.name for n in node.all_input_nodes}:
+            self.failed.add(node.name)  # a consequence of a problem that is known
+            return
         try:
             self._add(node)
-        except ValueError as error:
+        except Unconvertible as error:
+            self.failed.add(node.name)
+            what, hint = error.args
             where = str(origin_of(node, self.root))
-            self.problems.append(Problem(str(error), where, str(node.target), _hint(str(error))))
+            self.problems.append(Problem(what, where, str(node.target), hint))
 
     def _add(self, node: Any) -> None:
         if node.op != "call_function":
-            raise ValueError("control flow inside the model is not supported")
+            return  # a branch of control flow: refused with the operator that runs it
         op = packet(node.target)
         if op in _CHECKS.split():
             return
@@ -152,10 +178,14 @@ class _Conversion:
             parts = self.values[source.name]
             self.values[node.name] = parts[index] if isinstance(parts, tuple) else None
             return
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise Unconvertible("control flow on values is not supported", _STATIC)
         types = _output_types(node)
         if op in _COPIES.split() or (op in _CASTS and _output_types(node.args[0]) == types):
             self.values[node.name] = self.values[node.args[0].name]
             return
+        if _is_random(node.target):
+            raise Unconvertible(f"{op} is random", "pass random numbers as an input")
         args, kwargs = self._arguments(node)
         converted = AtenNode(
             node.name, str(node.target), args, kwargs, types, origin_of(node, self.root)
@@ -185,36 +215,33 @@ class _Conversion:
         if isinstance(a, torch.fx.Node):
             value = self.values[a.name]
             if not isinstance(value, Ref):
-                raise ValueError(f"its argument {a.name} is not a tensor that emx has")
+                raise Unconvertible(f"its argument {a.name} is not a tensor", None)
             self.used.add(value.name)
             return value
         if isinstance(a, torch.dtype):
-            if a not in _DTYPES:
-                raise ValueError(f"data type {str(a).removeprefix('torch.')} is not supported")
-            return _DTYPES[a]
+            return _dtype(a)
         if isinstance(a, _PLACEMENT):
             return None
         if isinstance(a, tuple | list):
             return tuple(map(self._argument, a))
         if a is None or isinstance(a, bool | int | float | str):
             return a
-        raise ValueError(f"argument {a!r} is not supported")
+        raise Unconvertible(f"argument {a!r} is not supported", None)
+
+
+def _is_random(target: Any) -> bool:
+    """True for random operators; recurrent layers and attention are random only in training."""
+    op = packet(target)
+    harmless = op in RECURRENT or "attention" in op
+    return torch.Tag.nondeterministic_seeded in target.tags and not harmless
 
 
 def _output_types(node: Any) -> tuple[TensorType, ...]:
     value = node.meta.get("val")
     values = value if isinstance(value, tuple | list) else (value,)
     if not all(isinstance(v, torch.Tensor) for v in values):
-        raise ValueError("its result is not a tensor: it depends on the values of the input")
+        raise Unconvertible("its result depends on the values of the input", _STATIC)
     return tuple(map(tensor_type, values))
-
-
-def _hint(what: str) -> str | None:
-    if "data type" in what:
-        return "export the model in float32: model.float()"
-    if "not fixed" in what:
-        return "export the model with fixed shapes, or give them: --inputs x=f32[1x3x32x32]"
-    return None
 
 
 def torch_dtype(dtype: DType) -> Any:

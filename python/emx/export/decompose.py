@@ -18,7 +18,7 @@ _WHOLE = """
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
     layer_norm group_norm rms_norm instance_norm
     softmax log_softmax gelu silu mish hardswish hardsigmoid hardtanh relu6 elu selu celu
-    leaky_relu softplus log_sigmoid prelu glu hardshrink softshrink threshold clamp_min clamp_max
+    leaky_relu softplus log_sigmoid prelu glu hardshrink softshrink threshold
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
     linear matmul
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
@@ -26,7 +26,7 @@ _WHOLE = """
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     pad reflection_pad1d reflection_pad2d reflection_pad3d
     replication_pad1d replication_pad2d replication_pad3d
-    pixel_shuffle pixel_unshuffle channel_shuffle stack roll where logsumexp square rsub
+    pixel_shuffle pixel_unshuffle channel_shuffle roll logsumexp
     upsample_nearest1d upsample_nearest2d upsample_nearest3d
     upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
 """
@@ -34,7 +34,7 @@ _WHOLE = """
 # Operators that behave differently in training: name -> index of the argument that says so.
 _TRAINING = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
              "native_dropout": 2, "rrelu": 3, "batch_norm": 5}  # fmt: skip
-_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _EVAL = "call model.eval() before torch.export.export (or before emx.export)"
 
 
@@ -76,7 +76,7 @@ def _in_training(node: Any) -> bool:
     if name in _TRAINING:
         index = _TRAINING[name]
         return bool(args[index]) if index < len(args) else False
-    if name in _RECURRENT:
+    if name in RECURRENT:
         return any(isinstance(a, float) and a > 0 for a in args) and _flag(node, "train")
     if name == "scaled_dot_product_attention":
         return any(isinstance(a, float) and a > 0 for a in args[4:5])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import io
@@ -17,13 +18,12 @@ from torch.export.graph_signature import InputKind, TensorArgument
 
 from emx.errors import EmxError, Problem
 from emx.export import archive, pickles, scripts
-from emx.export.convert import tensor_type, to_numpy, torch_dtype, user_inputs
+from emx.export.convert import Unconvertible, tensor_type, to_numpy, torch_dtype, user_inputs
 from emx.export.inputs import generate
 from emx.export.torchtools import explained
 from emx.ir import Array, TensorType
 
 Pins = Mapping[str, TensorType]
-_DATA_HINT = "export the model in float32: model.float()"
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def from_program(program: Any, pins: Pins) -> Source:
     dynamic = [n for n, value in _arguments(program) if not _fixed(value)]
     if dynamic and all(name in pins for name in dynamic):
         args, kwargs = _example_for(program, pins)
-        with explained("the model cannot be exported with the shapes of --inputs"):
-            program = torch.export.export(program.module(), args, kwargs)
+        what = "the model cannot be exported with the shapes of --inputs"
+        program = _torch_export(program.module(), args, kwargs, what)
     return _source(program, program.module(), pins)
 
 
@@ -93,9 +93,14 @@ def from_module(module: Any, example_inputs: Any, pins: Pins) -> Source:
         )
     args, kwargs = _call_arguments(module, example_inputs, pins)
     pristine = copy.deepcopy(module)
-    with explained("torch.export cannot export this model"):
-        program = torch.export.export(copy.deepcopy(module), args, kwargs)
-    return _source(program, pristine, pins)
+    what = "torch.export cannot export this model"
+    return _source(_torch_export(copy.deepcopy(module), args, kwargs, what), pristine, pins)
+
+
+def _torch_export(module: Any, args: Any, kwargs: Any, what: str) -> Any:
+    # PyTorch prints whole graphs when it fails.
+    with explained(what), contextlib.redirect_stdout(io.StringIO()):
+        return torch.export.export(module, args, kwargs)
 
 
 def _source(program: Any, module: Any, pins: Pins) -> Source:
@@ -118,10 +123,12 @@ def _signature(program: Any) -> tuple[tuple[str, TensorType], ...]:
     inputs, problems = [], []
     for name, value in _arguments(program):
         try:
+            if not _fixed(value):
+                raise Unconvertible("its shape is not fixed", _pin_hint(name, value))
             inputs.append((name, tensor_type(value)))
-        except ValueError as error:
-            hint = _DATA_HINT if _fixed(value) else _pin_hint(name, value)
-            problems.append(Problem(f"the input {name}: {error}", hint=hint))
+        except Unconvertible as error:
+            what, hint = error.args
+            problems.append(Problem(f"the input {name}: {what}", hint=hint))
     if problems:
         raise EmxError.of(problems, "inputs are not supported")
     if not inputs:
@@ -130,8 +137,10 @@ def _signature(program: Any) -> tuple[tuple[str, TensorType], ...]:
 
 
 def _pin_hint(name: str, value: Any) -> str:
-    dims = "x".join(str(d) if isinstance(d, int) else str(d.node.hint or 1) for d in value.shape)
-    return f"fix its shape: --inputs {name}=f32[{dims}]"
+    """How to fix the shape; with the extents that the model was exported with."""
+    static = torch.empty([d if isinstance(d, int) else d.node.hint or 1 for d in value.shape],
+                         dtype=value.dtype, device="meta")  # fmt: skip
+    return f"fix it: --inputs {name}={tensor_type(static)}"
 
 
 def _check_pins(inputs: tuple[tuple[str, TensorType], ...], pins: Pins) -> None:

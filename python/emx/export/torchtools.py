@@ -53,16 +53,14 @@ def explained(what: str, *, hint: str | None = None) -> Iterator[None]:
 
 
 def _summary(error: BaseException) -> str:
-    """The first meaningful lines of a message; PyTorch appends pages of advice to its own."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    meaningful = [line for line in lines if line][:2]
-    return "\n".join([f"{type(error).__name__}: {meaningful[0]}" if meaningful else
-                      type(error).__name__, *meaningful[1:]])  # fmt: skip
+    """The first line of a message; PyTorch appends pages of advice to its own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _advice(error: BaseException) -> str | None:
     if "DataDependent" in type(error).__name__ or "data-dependent" in str(error):
-        return "the path through the model must not depend on the values of its inputs"
+        return "what a model computes must not depend on the values of its inputs"
     return None
 
 
