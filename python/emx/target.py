@@ -26,7 +26,7 @@ TARGETS = (
     Target("generic", (), "any C99 compiler"),
     Target("host", ("__STDC_HOSTED__", "__unix__"), "the machine you work on"),
     Target("cortex-m4", ("__ARM_ARCH_7EM__", "__ARM_FP"), "Cortex-M4F: DSP and single float"),
-    Target("cortex-m55", ("__ARM_ARCH_8_1M_MAIN__", "__ARM_FEATURE_MVE"), "Cortex-M55: Helium"),
+    Target("cortex-m55", ("__ARM_FEATURE_MVE",), "Cortex-M55: Helium"),
 )
 
 
