@@ -21,7 +21,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -194,8 +194,8 @@ def _parse_arg(a: Any) -> Arg:
         return tuple(_parse_arg(x) for x in a)
     if isinstance(a, dict):
         ((kind, value),) = a.items()
-        kinds = {"ref": Ref, "dtype": DType, "float": float}
-        return kinds[kind](value)  # type: ignore[no-any-return]
+        kinds: dict[str, Callable[[Any], Arg]] = {"ref": Ref, "dtype": DType, "float": float}
+        return kinds[kind](value)
     if a is None or isinstance(a, bool | int | float | str):
         return a
     raise ValueError(f"unknown argument {a!r}")

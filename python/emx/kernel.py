@@ -53,8 +53,9 @@ class Scalar:
 class Kernel:
     """One call of a C kernel: `function(&params, operands..., y)`.
 
-    operands   C parameter names in call order, `y` last; each is a graph input of the node (in
-               `inputs`), a packed constant (in `weights`), or `scratch`.
+    operands   C parameter names in call order, `y` last: inputs of the node as they are (`inputs`,
+               also constants), packed constants (`weights`, standing for the node's other inputs
+               in order), `scratch`.
     params     every field of the kernel's parameter struct.
     key        the fields that must be compile-time constants; layers that agree on them may
                share an instance, and the rest is then read at run time.

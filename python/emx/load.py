@@ -20,9 +20,7 @@ UNSUPPORTED_HINT = (
 def load(bundle: Bundle) -> Graph:
     """The graph of `bundle`; EmxError with all problems of the model at once."""
     builder = Builder(lowerings(), bundle.tensors)
-    env: dict[str, Value] = {
-        name: Value(name, t, _eager(name, t)) for name, t in bundle.inputs
-    }
+    env: dict[str, Value] = {name: Value(name, t, _eager(name, t)) for name, t in bundle.inputs}
     inputs = tuple(env.values())
     for name, data in bundle.tensors.items():
         env[name] = Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))

@@ -10,7 +10,7 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from emx.errors import EmxError, Problem
-from emx.export.origin import common_root, origin_of
+from emx.export.origin import ORIGIN_KEYS, common_root, origin_of, user_frames
 
 # Operators that emx has kernels for, or will have; PyTorch decomposes all others.
 _WHOLE = """
@@ -46,8 +46,21 @@ def decompose(program: Any) -> Any:
     for op in [op for op in table if packet(op) in whole]:
         del table[op]
     functional = program.run_decompositions(table)
+    _restore_origins(program, functional)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")
     return functional
+
+
+def _restore_origins(program: Any, functional: Any) -> None:
+    """Give calls inside `with torch.no_grad()` their origin back: inlining loses it."""
+    graphs = [
+        m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)
+    ]
+    originals = {n.name: n for graph in graphs for n in graph.nodes}
+    for node in functional.graph.nodes:
+        original = originals.get(node.name)
+        if original is not None and not user_frames(node):
+            node.meta |= {k: original.meta[k] for k in ORIGIN_KEYS if k in original.meta}
 
 
 def packet(op: Any) -> str:

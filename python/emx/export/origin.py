@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from emx.ir import Origin
 
 _FRAME = re.compile(r'\s*File "(.*)", line (\d+), in ')
+ORIGIN_KEYS = ("stack_trace", "nn_module_stack")
 _LIBRARY = re.compile(r"(?:^|/)(?:site|dist)-packages/")
 _TORCH = re.compile(
     r"(?:(?:^|/)(?:site|dist)-packages/|^)torch/"
@@ -65,21 +66,23 @@ def common_root(nodes: Iterable[Any]) -> str:
 
     It follows from the program alone, so a bundle does not depend on where its model lies.
     """
-    places = {
-        frame.path
-        for node in nodes
-        for frame in frames(node.meta.get("stack_trace") or "")
-        if _absolute(frame.path) and not is_torch(frame.path) and not is_library(frame.path)
-    }
+    paths = {frame.path for node in nodes for frame in user_frames(node)}
+    places = [p for p in paths if _absolute(p) and not is_library(p)]
     drives = {PurePath(p).anchor for p in places}
     folders = {str(PurePosixPath(p).parent) for p in places}
     return os.path.commonpath(folders) if folders and len(drives) == 1 else ""
 
 
+def user_frames(node: Any) -> list[Frame]:
+    """The frames outside PyTorch that led to a call, outermost first."""
+    trace = node.meta.get("stack_trace") or ""
+    return [frame for frame in frames(trace) if not is_torch(frame.path)]
+
+
 def origin_of(node: Any, root: str) -> Origin:
     """The deepest frame outside PyTorch, and the module the call was in."""
-    user = [f for f in frames(node.meta.get("stack_trace") or "") if not is_torch(f.path)]
     module = _module(node.meta.get("nn_module_stack") or {})
+    user = user_frames(node)
     if not user:
         return Origin(module)
     frame = user[-1]

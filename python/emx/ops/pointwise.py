@@ -139,11 +139,10 @@ class Pointwise(Op):
         names = ("a", "b", "c")[: len(node.inputs)]
         at = np.arange(prod(shape)) * 4
         in_order = Trace(at, at + 4, at, at + 4)
-        inputs = {k: i for i, k in enumerate(names) if node.inputs[i].name not in constants}
         return Kernel(
             header="pointwise",
             function=f"emx_pointwise{len(names)}_f32",
-            inputs=inputs,
+            inputs={k: i for i, k in enumerate(names)},
             params={
                 "extent": right_aligned(extent, self.MAX_RANK, 1),
                 **{
@@ -152,10 +151,9 @@ class Pointwise(Op):
                 },
             },
             key=("step_a", "step_b", "step_c"),
-            weights={
-                k: constants[node.inputs[i].name] for i, k in enumerate(names) if k not in inputs
+            overlap={
+                k: in_order for k, v in zip(names, node.inputs, strict=True) if v.type.dims == shape
             },
-            overlap={k: in_order for k, i in inputs.items() if node.inputs[i].type.dims == shape},
             scalars=(Scalar("f", names, self.expr.c(names)),),
         )
 

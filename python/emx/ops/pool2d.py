@@ -39,7 +39,7 @@ class Pool2d(Op):
         fill = 0.0 if self.mean else -np.inf
         taps = np.stack([tap for _, _, tap in self.window.taps(x, fill)])
         y = taps.sum(axis=0) / self._counts(x) if self.mean else taps.max(axis=0)
-        return np.clip(y, self.lo, self.hi)
+        return np.asarray(np.clip(y, self.lo, self.hi))
 
     def _counts(self, x: Array) -> Array:
         """What the mean of each output pixel is divided by; the window may end beyond the padded
@@ -53,7 +53,7 @@ class Pool2d(Op):
             self.window.kernel, self.window.stride, self.window.dilation,
             (self.window.pad[0] - limit[0], pad_end[0], self.window.pad[2] - limit[1], pad_end[1]),
         )  # fmt: skip
-        return np.stack([tap for _, _, tap in inner.taps(counted, 0.0)]).sum(axis=0)
+        return np.asarray(np.stack([tap for _, _, tap in inner.taps(counted, 0.0)]).sum(axis=0))
 
     def _limit(self) -> tuple[int, int]:
         return (self.window.pad[0], self.window.pad[2]) if self.count_padding else (0, 0)

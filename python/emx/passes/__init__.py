@@ -13,7 +13,7 @@ from emx.ir import Array, Graph, verify
 from emx.passes.cleanup import drop_dead_code, fold_constants
 from emx.passes.fold import expand_batch_norm, fold_batch_norm, fold_permute_into_linear
 from emx.passes.fuse import fuse_clamp, fuse_pad, fuse_pointwise, fuse_residual
-from emx.passes.layout import absorb_input_layout, sink_permutes
+from emx.passes.layout import absorb_input_layout, drop_idle_permutes, sink_permutes
 
 Pass = Callable[[Graph], Graph]
 
@@ -29,7 +29,8 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_residual,
     fuse_clamp,
     fuse_pointwise,
-    # What is left of the permutes moves into weights and into strides of the first layer.
+    # What is left of the permutes moves nothing, or into weights, or into strides of a layer.
+    drop_idle_permutes,
     fold_permute_into_linear,
     absorb_input_layout,
     drop_dead_code,

@@ -9,7 +9,7 @@ from math import inf
 from emx.ir import Graph, Node, Value
 from emx.ops.conv2d import Conv2d
 from emx.ops.linear import Linear
-from emx.ops.movement import Pad
+from emx.ops.movement import Pad, Permute
 from emx.ops.pointwise import Call, Pointwise
 from emx.ops.pool2d import Pool2d
 from emx.passes.rewrite import Edit, Rewriter, replaced
@@ -36,18 +36,25 @@ def fuse_pointwise(graph: Graph) -> Graph:
 
 
 def _fuse_pad(r: Rewriter, node: Node) -> Edit:
+    """The pad may stand before the permute that makes the image channels last."""
     if not isinstance(node.op, Conv2d):
         return None
-    pad = r.made_by(node.inputs[0])
+    permute = pad = r.made_by(node.inputs[0])
+    if permute and isinstance(permute.op, Permute):
+        pad = r.made_by(permute.inputs[0])
     if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0 or len(pad.op.before) != 4:
         return None
-    sides = [side for axis in (1, 2) for side in (pad.op.before[axis], pad.op.after[axis])]
-    others = [side for axis in (0, 3) for side in (pad.op.before[axis], pad.op.after[axis])]
-    if any(others) or min(sides) < 0:
+    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else (0, 1, 2, 3)
+    sides = [(pad.op.before[a], pad.op.after[a]) for a in axes]
+    if sides[0] != (0, 0) or sides[3] != (0, 0) or min(sides[1] + sides[2]) < 0:
         return None
-    total = [a + b for a, b in zip(node.op.window.pad, sides, strict=True)]
+    total = [a + b for a, b in zip(node.op.window.pad, sides[1] + sides[2], strict=True)]
     window = replace(node.op.window, pad=(total[0], total[1], total[2], total[3]))
-    return [replaced(node, replace(node.op, window=window), (*pad.inputs, *node.inputs[1:]))]
+    op = replace(node.op, window=window)
+    if permute is None or permute is pad:
+        return [replaced(node, op, (pad.inputs[0], *node.inputs[1:]))]
+    image = r.inner(permute.op, pad.inputs, permute, None)
+    return [image, replaced(node, op, (image.output, *node.inputs[1:]))]
 
 
 def _fuse_residual(r: Rewriter, node: Node) -> Edit:

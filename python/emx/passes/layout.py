@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from emx.ir import Graph, Node, Op, Value
+from emx.ir import Eager, Graph, Node, Op, Value
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
 from emx.ops.movement import Pad, Permute, Reshape, Slice
@@ -19,9 +19,13 @@ Perm = tuple[int, ...]
 
 
 def sink_permutes(graph: Graph) -> Graph:
-    """op(permute(x)) => permute(op'(x)), for every operator that does not care; pairs cancel and
-    permutes that move only axes of extent 1 become reshapes."""
+    """op(permute(x)) => permute(op'(x)), for every operator that does not care; pairs cancel."""
     return Rewriter(_named_inside(graph)).apply(_sink)
+
+
+def drop_idle_permutes(graph: Graph) -> Graph:
+    """A permute that moves only axes of extent 1 => reshape, and reshapes of reshapes merge."""
+    return Rewriter(graph).apply(_drop_idle)
 
 
 def absorb_input_layout(graph: Graph) -> Graph:
@@ -31,7 +35,7 @@ def absorb_input_layout(graph: Graph) -> Graph:
 
 def _named_inside(graph: Graph) -> Graph:
     """What a lowering computes under a permute is PyTorch's tensor too, only laid out otherwise."""
-    views = {}
+    views: dict[str, Eager | None] = {}
     for n in reversed(graph.nodes):
         out = replace(n.output, eager=n.output.eager or views.get(n.output.name))
         if isinstance(n.op, Permute):
@@ -66,14 +70,23 @@ def _simplify_permute(r: Rewriter, node: Node, op: Permute) -> Edit:
     (x,) = node.inputs
     if op.perm == tuple(range(len(op.perm))):
         return x
-    moved = [p for p in op.perm if x.type.dims[p] != 1]
-    if moved == sorted(moved):
-        return [replaced(node, Reshape(node.output.type.dims), (x,))]
     before = r.made_by(x)
     if before and isinstance(before.op, Permute):
         first = before.op.perm
         return [replaced(node, Permute(tuple(first[p] for p in op.perm)), before.inputs)]
     return None
+
+
+def _drop_idle(r: Rewriter, node: Node) -> Edit:
+    if isinstance(node.op, Reshape):
+        return _simplify_reshape(r, node, node.op)
+    if not isinstance(node.op, Permute):
+        return None
+    dims = node.inputs[0].type.dims
+    moved = [p for p in node.op.perm if dims[p] != 1]
+    if moved != sorted(moved):
+        return None
+    return [replaced(node, Reshape(node.output.type.dims), node.inputs)]
 
 
 def _simplify_reshape(r: Rewriter, node: Node, op: Reshape) -> Edit:

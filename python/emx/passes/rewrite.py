@@ -134,5 +134,3 @@ def inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
 def replaced(node: Node, op: Op, inputs: tuple[Value, ...]) -> Node:
     """`node` with another operator that makes the same output."""
     return Node(op, inputs, node.outputs, node.origin)
-
-

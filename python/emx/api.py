@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public functions: export, compile, verify, bench. Each names its stages and does no more."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from emx import bench as _bench
+from emx import passes
+from emx import verify as _verify
+from emx.bench import BenchReport
+from emx.build import Generate, find_machine
+from emx.bundle import Bundle
+from emx.check_plan import check
+from emx.emit import Artifacts, emit
+from emx.export import export
+from emx.ir import Array
+from emx.load import load
+from emx.options import Options
+from emx.plan import plan
+from emx.select import select
+from emx.target import Target, find_target
+from emx.verify import VerifyReport
+from emx.version import VERSION
+
+__all__ = ["bench", "compile", "export", "generate", "verify", "write"]
+
+
+def compile(
+    bundle: Bundle,
+    *,
+    target: str = "host",
+    out_dir: str | os.PathLike[str],
+    options: Options | None = None,
+) -> Artifacts:
+    """Generate the C of `bundle` for `target` into `out_dir`; files that do not change keep their
+    time stamps. EmxError, before anything is written, if the model cannot be compiled."""
+    artifacts = generate(bundle, find_target(target), options or Options())
+    write(artifacts, Path(out_dir))
+    return artifacts
+
+
+def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
+    """The whole way from a bundle to C, in memory."""
+    check_inputs = _first_vector(bundle) if options.check_passes else None
+    graph = load(bundle)
+    graph = passes.run(graph, check=check_inputs, dump=options.dump_ir)
+    program = select(graph, target, io_arena=options.io_arena)
+    planned = plan(program)
+    check(planned)
+    return emit(
+        planned,
+        options,
+        model_hash=bundle.model_hash,
+        vectors=bundle.vectors,
+        version=VERSION,
+    )
+
+
+def verify(
+    bundle: Bundle,
+    *,
+    target: str = "host",
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+    layers: bool = False,
+    dump: Path | None = None,
+    options: Options | None = None,
+) -> VerifyReport:
+    """Generate, build and run the model on the host or a board's emulator, and compare its outputs
+    (with `layers` every step) with PyTorch's; emx.verify documents the parameters."""
+    writer = _writer(bundle, target, options or Options())
+    return _verify.verify(
+        bundle, writer, target=target, rtol=rtol, atol=atol, layers=layers, dump=dump
+    )
+
+
+def bench(
+    bundle: Bundle, *, target: str, layers: bool = False, options: Options | None = None
+) -> BenchReport:
+    """Count the instructions of one run on a board's emulator and measure its memory."""
+    writer = _writer(bundle, target, options or Options())
+    return _bench.bench(bundle, writer, target=target, layers=layers)
+
+
+def _writer(bundle: Bundle, target: str, options: Options) -> Generate:
+    """What verify and bench call for the C of a test program."""
+    row = find_target(find_machine(target).target)
+
+    def write_test(directory: Path, *, taps: bool, empty_run: bool) -> None:
+        asked = replace(options, test=True, taps=taps, empty_run=empty_run)
+        write(generate(bundle, row, asked), directory)
+
+    return write_test
+
+
+def write(artifacts: Artifacts, directory: Path, *, touch: bool = False) -> None:
+    """Write the files whose content changed, each whole or not at all; `touch` gives the others
+    a new time stamp, for build tools that go by it alone."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in artifacts.files.items():
+        path = directory / name
+        if path.is_file() and path.read_bytes() == data:
+            if touch:
+                path.touch()
+            continue
+        temporary = directory / f".{name}.{os.getpid()}.tmp"
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+def _first_vector(bundle: Bundle) -> list[Array]:
+    return [bundle.vectors.inputs[name][0] for name, _ in bundle.inputs]

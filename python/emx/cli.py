@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: arguments in, one call of the API, exit code out. docs/cli.md is its manual.
+
+Exit codes: 0 success, 1 a defect of emx, 2 something the user can mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from emx import cmake_dir
+from emx.errors import EmxError
+from emx.options import Options
+from emx.version import VERSION
+
+if TYPE_CHECKING:
+    from emx.bundle import Bundle
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the console script and `python -m emx`."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except EmxError as error:
+        if getattr(args, "json", False):
+            print(json.dumps(error.as_dict()))
+        print(f"emx: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print(
+            "emx: this is a defect of emx; please report it with the lines above", file=sys.stderr
+        )
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emx",
+        description="Turn a PyTorch model into a tested C library for firmware.",
+        epilog="MODEL is a torch.export archive (.pt2, .pt) or script.py:factory; "
+        "a bundle (.emx) is a model exported before, for which PyTorch is not needed. "
+        "Start with: emx check MODEL, then emx verify MODEL.",
+    )
+    parser.add_argument("--version", action="version", version=f"emx {VERSION}")
+    parser.add_argument(
+        "--cmake-dir", action=_Print, value=cmake_dir, help="print what to pass as -Demx_DIR=..."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_export(commands)
+    _add_compile(commands)
+    _add_check(commands)
+    _add_verify(commands)
+    _add_bench(commands)
+    _add_lists(commands)
+    return parser
+
+
+class _Print(argparse.Action):
+    """An option that prints a value and ends, like --version."""
+
+    def __init__(self, *, value: object, **settings: object) -> None:
+        super().__init__(nargs=0, **settings)  # type: ignore[arg-type]
+        self._value = value
+
+    def __call__(self, *_: object) -> None:
+        assert callable(self._value)
+        print(self._value())
+        raise SystemExit(0)
+
+
+def _add_export(commands: Commands) -> None:
+    p = commands.add_parser("export", help="export a model to a bundle (needs PyTorch)")
+    _model_argument(p, "MODEL")
+    p.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.emx")
+    _export_options(p)
+    p.add_argument("--cache", type=Path, metavar="DIR", help="keep bundles here, by content")
+    p.add_argument("--deps", type=Path, metavar="FILE", help="write the files read, a JSON list")
+    p.set_defaults(run=_export)
+
+
+def _add_compile(commands: Commands) -> None:
+    p = commands.add_parser("compile", help="generate C and the weight blob")
+    _model_argument(p)
+    p.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
+    _export_options(p)
+    p.add_argument("--target", default="host", help="one of `emx targets` (default: host)")
+    _code_options(p)
+    p.add_argument("--test", action="store_true", help="also write NAME_test.c and its vectors")
+    p.add_argument("--taps", action="store_true", help="call emx_test_tap() after every layer")
+    p.add_argument("--rtol", type=float, default=Options.rtol, help="tolerance of NAME_test.c")
+    p.add_argument("--atol", type=float, default=Options.atol, help="tolerance of NAME_test.c")
+    p.add_argument("--plan-only", action="store_true", help="write only the manifest, NAME.json")
+    p.add_argument("--depfile", type=Path, help="write what the output depends on, for make")
+    p.add_argument("--touch", action="store_true", help="new time stamps for unchanged files too")
+    p.add_argument(
+        "--model-hash", metavar="H", help="fail if the model is not the one of this hash"
+    )
+    p.set_defaults(run=_compile)
+
+
+def _add_check(commands: Commands) -> None:
+    p = commands.add_parser("check", help="list every problem of a model; writes nothing")
+    _model_argument(p)
+    _export_options(p)
+    p.set_defaults(run=_check)
+
+
+def _add_verify(commands: Commands) -> None:
+    p = commands.add_parser("verify", help="build and run the C, compare it with PyTorch")
+    _model_argument(p)
+    _export_options(p)
+    p.add_argument("--target", default="host", help="host or a board of `emx targets`")
+    _code_options(p)
+    p.add_argument("--layers", action="store_true", help="compare every layer, name the first bad")
+    p.add_argument(
+        "--dump", type=Path, metavar="DIR", help="leave inputs, eager and device outputs"
+    )
+    p.add_argument("--rtol", type=float, default=1e-4, help="times the largest |eager| value")
+    p.add_argument("--atol", type=float, default=1e-6)
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=_verify)
+
+
+def _add_bench(commands: Commands) -> None:
+    p = commands.add_parser("bench", help="count instructions and bytes on an emulated board")
+    _model_argument(p)
+    _export_options(p)
+    p.add_argument("--target", required=True, metavar="BOARD", help="a board of `emx targets`")
+    _code_options(p)
+    p.add_argument("--layers", action="store_true", help="instructions of every layer too")
+    p.add_argument("--json", action="store_true")
+    p.set_defaults(run=_bench)
+
+
+def _add_lists(commands: Commands) -> None:
+    p = commands.add_parser("ops", help="list the supported operators")
+    p.set_defaults(run=_ops)
+    p = commands.add_parser("targets", help="list targets and boards")
+    p.add_argument(
+        "--detect", type=Path, metavar="FILE", help="the target of these macros (-dM -E)"
+    )
+    p.set_defaults(run=_targets)
+
+
+def _model_argument(p: argparse.ArgumentParser, metavar: str = "MODEL_OR_BUNDLE") -> None:
+    p.add_argument("model", metavar=metavar)
+
+
+def _export_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--name", help="C prefix of everything generated (default: the file's name)")
+    p.add_argument(
+        "--inputs",
+        nargs="+",
+        default=(),
+        metavar="X=TYPE",
+        help="fix open shapes: x=f32[1x3x32x32]",
+    )
+    p.add_argument("--example-inputs", type=Path, metavar="FILE", help=".npz, .npy or .pt")
+    p.add_argument("--vectors", type=int, default=4, metavar="N", help="test vectors (default: 4)")
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="of generated test vectors")
+    p.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="run the code in a pickled model: trust it first",
+    )
+
+
+def _code_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--io-arena", action="store_true", help="inputs and outputs live in the arena")
+    p.add_argument("--arena", choices=("static", "caller"), default="static")
+    p.add_argument("--weights-section", metavar="S")
+    p.add_argument("--arena-section", metavar="S")
+    p.add_argument(
+        "--check-passes", action="store_true", help="interpret the graph after each pass"
+    )
+    p.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the graph after each pass")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    return Options(
+        io_arena=args.io_arena,
+        arena=args.arena,
+        weights_section=args.weights_section,
+        arena_section=args.arena_section,
+        check_passes=args.check_passes,
+        dump_ir=args.dump_ir,
+    )
+
+
+def _export_settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "name": args.name,
+        "inputs": tuple(args.inputs),
+        "example_file": args.example_inputs,
+        "vectors": args.vectors,
+        "seed": args.seed,
+        "allow_pickle": args.allow_pickle,
+    }
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """A line while something takes long: on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+def _bundle(args: argparse.Namespace) -> Bundle:
+    from emx.api import export
+
+    with _progress(f"exporting {args.model}"):
+        return export(args.model, **_export_settings(args))
+
+
+def _export(args: argparse.Namespace) -> int:
+    from emx.export import cached_export
+
+    with _progress(f"exporting {args.model}"):
+        files = cached_export(
+            args.model, args.output, cache_dir=args.cache, **_export_settings(args)
+        )
+    if args.deps:
+        args.deps.write_text(json.dumps([str(f) for f in files], indent=1) + "\n")
+    return 0
+
+
+def _compile(args: argparse.Namespace) -> int:
+    from emx.api import generate, write
+    from emx.emit import Artifacts
+    from emx.report import summary
+    from emx.target import find_target
+
+    bundle = _bundle(args)
+    if args.model_hash and bundle.model_hash != args.model_hash:
+        raise EmxError(
+            f"{Path(args.model).name} changed after CMake configured the build",
+            at=str(args.model),
+            hint="run cmake again",
+        )
+    options = replace(
+        _options(args), test=args.test, taps=args.taps, rtol=args.rtol, atol=args.atol
+    )
+    artifacts = generate(bundle, find_target(args.target), options)
+    if args.plan_only:
+        only = f"{bundle.name}.json"
+        artifacts = Artifacts({only: artifacts.files[only]}, artifacts.manifest)
+    write(artifacts, args.output, touch=args.touch)
+    if args.depfile:
+        _write_depfile(args.depfile, args.output / next(iter(artifacts.files)), Path(args.model))
+    if sys.stdout.isatty():
+        print(summary(artifacts.manifest))
+    return 0
+
+
+def _write_depfile(depfile: Path, output: Path, model: Path) -> None:
+    """What `output` depends on, in make's syntax: the bundle, and emx's own files."""
+    package = Path(__file__).resolve().parent
+    modules = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
+    own = {Path(f).resolve() for f in modules if f and Path(f).resolve().is_relative_to(package)}
+    files = [model.resolve(), *sorted({*own, *(package / "templates").glob("*.j2")})]
+    names = " \\\n  ".join(_make_name(f) for f in files)
+    depfile.write_text(f"{_make_name(output.resolve())}: \\\n  {names}\n")
+
+
+def _make_name(path: Path) -> str:
+    return str(path).replace("\\", "/").replace(" ", "\\ ").replace("#", "\\#").replace("$", "$$")
+
+
+def _check(args: argparse.Namespace) -> int:
+    from emx.api import generate
+    from emx.report import summary
+    from emx.target import find_target
+
+    artifacts = generate(_bundle(args), find_target("generic"), Options(check_passes=True))
+    print(f"no problems: {summary(artifacts.manifest)}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from emx.api import verify
+
+    bundle = _bundle(args)
+    with _progress(f"running {bundle.name} on {args.target}"):
+        report = verify(
+            bundle,
+            target=args.target,
+            rtol=args.rtol,
+            atol=args.atol,
+            layers=args.layers,
+            dump=args.dump,
+            options=_options(args),
+        )
+    print(json.dumps(report.to_dict(), indent=1) if args.json else report)
+    return 0 if report.ok else 2
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from emx.api import bench
+
+    bundle = _bundle(args)
+    with _progress(f"measuring {bundle.name} on {args.target}"):
+        report = bench(bundle, target=args.target, layers=args.layers, options=_options(args))
+    print(json.dumps(report.to_dict(), indent=1) if args.json else report)
+    return 0
+
+
+def _ops(args: argparse.Namespace) -> int:
+    from emx.ops import modules
+
+    for name, module in modules().items():
+        print(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}")
+        for aten in module.ATEN:
+            print(f"  {aten}")
+    return 0
+
+
+def _targets(args: argparse.Namespace) -> int:
+    from emx.build import board_names, find_machine
+    from emx.target import TARGETS, detect_target, parse_macros
+
+    if args.detect:
+        print(detect_target(parse_macros(args.detect.read_text())).name)
+        return 0
+    print("targets (emx compile, emx_add_model):")
+    for target in TARGETS:
+        print(f"  {target.name:<14}{target.about}")
+    print("boards (emx verify, emx bench):")
+    for name in board_names():
+        board = find_machine(name)
+        print(f"  {name:<14}{board.about}; target {board.target}")
+    return 0

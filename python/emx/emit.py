@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> Artifacts: the C sources, the weight blob and the manifest. The only user of jinja2.
+
+Templates hold the skeleton of the files; what a line says is prepared here, how a kernel computes
+stands in runtime/include/emx/kernels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import inf
+from typing import Any
+
+import jinja2
+
+from emx.bundle import Vectors
+from emx.ir import Array, DType, TensorType
+from emx.kernel import Kernel, Param
+from emx.options import Options
+from emx.program import ALIGN, Buffer, Instance, Plan, Step
+from emx.report import manifest, summary, table
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Generated files by name, and the manifest (docs/output-format.md) that is one of them."""
+
+    files: Mapping[str, bytes]
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Tensors one after the other, each at a multiple of ALIGN bytes."""
+
+    data: bytes
+    offsets: Mapping[str, int]
+
+
+def emit(
+    plan: Plan, options: Options, *, model_hash: str, vectors: Vectors, version: str
+) -> Artifacts:
+    """All files of the model. With options.test also those of its test."""
+    program = plan.program
+    name = program.name
+    blob = pack(program.weights)
+    facts = manifest(plan, options, model_hash=model_hash, weights=blob.data, version=version)
+    context = _context(plan, options, len(blob.data), facts)
+    section = options.weights_section or f".rodata.emx_weights.{name}"
+    text = {
+        f"{name}.h": _render("model.h.j2", context),
+        f"{name}.c": _render("model.c.j2", context),
+        f"{name}_weights.c": _blob_source(name, "weights", blob.data, section, version),
+        f"{name}.json": json.dumps(facts, indent=1) + "\n",
+    }
+    binary = {f"{name}_weights.bin": blob.data}
+    if options.test:
+        test = _vector_blob(plan, vectors)
+        binary[f"{name}_vectors.bin"] = test.data
+        section = f".rodata.emx_vectors.{name}"
+        text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test.data, section, version)
+        text[f"{name}_test.c"] = _render(
+            "test.c.j2", {**context, **_test_context(plan, options, blob, test, vectors)}
+        )
+    return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts)
+
+
+def pack(tensors: Mapping[str, Array]) -> Blob:
+    data, offsets = bytearray(), {}
+    for name, tensor in tensors.items():
+        offsets[name] = len(data)
+        data += tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
+        data += bytes(-len(data) % ALIGN)
+    return Blob(bytes(data), offsets)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("emx"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+
+
+def _render(template: str, context: Mapping[str, Any]) -> str:
+    """Render, with runs of empty lines made one."""
+    text = _environment().get_template(template).render(**context)
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text
+
+
+def _blob_source(name: str, kind: str, data: bytes, section: str, version: str) -> str:
+    context = {
+        "file": f"{name}_{kind}.c",
+        "blob": f"{name}_{kind}.bin",
+        "symbol": f"{name}_{kind}",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "section": section,
+        "version": version,
+    }
+    return _render("blob.c.j2", context)
+
+
+def _context(
+    plan: Plan, options: Options, weights_bytes: int, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    program = plan.program
+    major, minor = str(facts["emx"]).split(".")[:2]
+    steps = () if options.empty_run else program.steps
+    instances = () if options.empty_run else program.instances
+    buffers = program.buffers
+    has_arena = plan.arena_bytes > 0
+    in_arena = [b for b in buffers.values() if b.home == "arena"]
+    used = {b for s in steps for b in (s.writes, *s.reads.values())}
+    scratch = [s.name for s in steps if s.name in plan.scratch]
+    io = [program.buffers[b] for _, b in (*program.inputs, *program.outputs)]
+    local = [_local(b, plan) for b in in_arena if b.name in used]
+    local += [_scratch_local(s, plan) for s in scratch]
+    weights_used = any(s.weights for s in steps)
+    return {
+        "name": program.name,
+        "NAME": program.name.upper(),
+        "version": facts["emx"],
+        "version_major": major,
+        "version_minor": minor,
+        "target": program.target.name,
+        "requires": program.target.requires,
+        "summary": summary(facts),
+        "table": table(plan),
+        "model_hash": facts["model_hash"],
+        "macs": facts["macs"],
+        "weights_bytes": weights_bytes,
+        "weights_crc32": f"0x{facts['weights_crc32']:08x}u",
+        "arena_bytes": plan.arena_bytes,
+        "align": ALIGN,
+        "arena_section": options.arena_section or f".bss.emx_arena.{program.name}",
+        "static_arena": options.arena == "static",
+        "io_arena": options.io_arena,
+        "inputs": [_tensor(n, b, plan) for n, b in program.inputs],
+        "outputs": [_tensor(n, b, plan) for n, b in program.outputs],
+        "run_in": _signature(plan, options, f"{program.name}_run_in", "void *arena"),
+        "run": _signature(plan, options, f"{program.name}_run"),
+        "headers": sorted({i.kernel.header for i in instances}),
+        "members": _aligned_comments([_member(n, t) for n, t in program.weights.items()]),
+        "taps": options.taps and not options.empty_run,
+        "instances": [_instance(i) for i in instances],
+        "at_tables": [_at_table(s, instances[s.instance]) for s in steps if _varies(s, instances)],
+        "unused": _unused(io, used, local, options),
+        "uses_base": bool(local) and has_arena,
+        "uses_weights": weights_used,
+        "locals": _aligned_comments([_declaration(v) for v in local]),
+        "steps": [_call(s, i, steps, instances) for i, s in enumerate(steps)],
+    }
+
+
+def _signature(plan: Plan, options: Options, name: str, *first: str) -> str:
+    """Prototype of a run function without the semicolon, a parameter a line if it is long."""
+    parameters = list(first)
+    if not options.io_arena:
+        for const, ports in (("const ", plan.program.inputs), ("", plan.program.outputs)):
+            for _, b in ports:
+                c = plan.program.buffers[b].type.dtype.c
+                length = f"{plan.program.name}_{b}_LEN".upper()
+                parameters.append(f"{const}{c} {b}[{length}]")
+    line = f"void {name}({', '.join(parameters or ['void'])})"
+    if len(line) < 100:
+        return line
+    return f"void {name}(\n    " + ",\n    ".join(parameters) + ")"
+
+
+def _unused(
+    io: Sequence[Buffer], used: set[str], local: Sequence[object], options: Options
+) -> list[str]:
+    """Parameters of the run function that its body would not mention."""
+    names = [] if options.io_arena else [b.name for b in io if b.name not in used]
+    return [*([] if local else ["arena"]), *names]
+
+
+def _tensor(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
+    b = plan.program.buffers[buffer]
+    return {
+        "label": label,
+        "name": b.name,
+        "NAME": b.name.upper(),
+        "c": b.type.dtype.c,
+        "type": str(b.type),
+        "shape": list(b.type.dims),
+        "len": b.type.size,
+        "bytes": b.type.bytes,
+        "offset": plan.offsets.get(b.name, 0),
+    }
+
+
+def _local(b: Buffer, plan: Plan) -> dict[str, Any]:
+    offset = plan.offsets[b.name]
+    return {"name": b.name, "c": b.type.dtype.c, "offset": offset, "type": str(b.type)}
+
+
+def _aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of code with their comments in one column."""
+    width = max((len(code) for code, _ in lines), default=0)
+    return [f"{code.ljust(width)} // {comment}" for code, comment in lines]
+
+
+def _scratch_local(step: str, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": f"{step}_scratch",
+        "c": "unsigned char",
+        "offset": plan.scratch[step],
+        "type": "scratch",
+    }
+
+
+def _declaration(local: Mapping[str, Any]) -> tuple[str, str]:
+    c, name, offset = local["c"], local["name"], local["offset"]
+    return f"{c} *const {name} = ({c} *)(base + {offset});", str(local["type"])
+
+
+def _member(name: str, data: Array) -> tuple[str, str]:
+    """A member of the weights struct, padded as in the blob."""
+    dtype = DType.of(data.dtype)
+    length = -(-data.nbytes // ALIGN) * ALIGN // dtype.bytes
+    padding = f", {length - data.size} unused" if length > data.size else ""
+    return f"{dtype.c} {name}[{length}];", f"{TensorType(data.shape, dtype)}{padding}"
+
+
+def _c_scalar(v: int | float) -> str:
+    if isinstance(v, int):
+        return str(v)
+    if v in (inf, -inf):
+        return "INFINITY" if v > 0 else "-INFINITY"
+    text = repr(float(v))
+    return f"{text}f"
+
+
+def _c_value(v: Param, field: str, varying: Sequence[str]) -> str:
+    if field in varying:
+        if isinstance(v, tuple):
+            return "{" + ", ".join(f"at->{field}[{i}]" for i in range(len(v))) + "}"
+        return f"at->{field}"
+    if isinstance(v, tuple):
+        return "{" + ", ".join(map(_c_scalar, v)) + "}"
+    return _c_scalar(v)
+
+
+def _fields(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
+    """Lines of an initialiser, several short fields on each, with their names."""
+    rows: list[tuple[str, str]] = []
+    values: list[str] = []
+    names: list[str] = []
+    for field, v in kernel.params.items():
+        values.append(_c_value(v, field, varying))
+        names.append(field)
+        if len(", ".join(values)) > 30 or len(values) == 4:
+            rows.append((", ".join(values) + ",", ", ".join(names)))
+            values, names = [], []
+    if values:
+        rows.append((", ".join(values) + ",", ", ".join(names)))
+    return _aligned_comments(rows)
+
+
+def _struct(kernel: Kernel) -> str:
+    """Kernels of one header share the parameter struct emx_<header>_f32_t."""
+    return f"emx_{kernel.header}_f32_t"
+
+
+def _instance(i: Instance) -> dict[str, Any]:
+    k = i.kernel
+    operands = {o: "void *" if o == "scratch" else "const float *" for o in k.operands}
+    operands["y"] = "float *"
+    parameters = [f"const {_struct(k)} *at"] if i.varying else []
+    return {
+        "name": i.name,
+        "function": k.function,
+        "struct": _struct(k),
+        "parameters": [*parameters, *(f"{c}{o}" for o, c in operands.items())],
+        "operands": list(operands),
+        "fields": _fields(k, i.varying),
+        "scalars": [
+            {
+                "role": s.role,
+                "args": s.args,
+                "expression": s.expression,
+                "unused": [a for a in s.args if a not in s.expression.replace("(", " ").split()
+                           and not _mentions(s.expression, a)],
+            }
+            for s in k.scalars
+        ],
+    }  # fmt: skip
+
+
+def _mentions(expression: str, name: str) -> bool:
+    words = "".join(c if c.isalnum() or c == "_" else " " for c in expression).split()
+    return name in words
+
+
+def _varies(step: Step, instances: Sequence[Instance]) -> bool:
+    return bool(instances[step.instance].varying)
+
+
+def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
+    return {
+        "name": f"{step.name}_at",
+        "struct": _struct(step.kernel),
+        "note": f"{step.name}: what differs between the layers of {instance.name}",
+        "fields": _fields(step.kernel),
+    }
+
+
+def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance]) -> dict[str, str]:
+    instance = instances[s.instance]
+    arguments = [f"&{s.name}_at"] if instance.varying else []
+    for operand in s.kernel.operands:
+        if operand == "scratch":
+            arguments.append(f"{s.name}_scratch")
+        elif operand in s.weights:
+            arguments.append(f"w->{s.weights[operand]}")
+        else:
+            arguments.append(s.writes if operand == "y" else s.reads[operand])
+    comment = str(s.origin).replace("\\", "/").rstrip()
+    same = i > 0 and steps[i - 1].origin == s.origin
+    return {
+        "comment": "" if same else comment,
+        "call": f"{instance.name}({', '.join(arguments)})",
+        "writes": s.writes,
+    }
+
+
+def _vector_blob(plan: Plan, vectors: Vectors) -> Blob:
+    """Inputs, PyTorch's outputs, and PyTorch's value of every step in the kernel's layout."""
+    tensors = {f"x {n}": vectors.inputs[n] for n, _ in plan.program.inputs}
+    tensors |= {f"y {n}": vectors.outputs[n] for n, _ in plan.program.outputs}
+    for s in plan.program.steps:
+        view = plan.program.buffers[s.writes].eager
+        layer = vectors.layers.get(view.name) if view else None
+        if view is not None and layer is not None:
+            tensors[f"layer {s.name}"] = layer.transpose(view.perm)
+    return pack(tensors)
+
+
+def _test_context(
+    plan: Plan, options: Options, blob: Blob, test: Blob, vectors: Vectors
+) -> dict[str, Any]:
+    program = plan.program
+    first: dict[str, int] = {}
+    for i, s in enumerate(program.steps):
+        for weight in s.weights.values():
+            first.setdefault(weight, i)
+    return {
+        "vectors": vectors.count,
+        "vectors_bytes": len(test.data),
+        "vectors_crc32": f"0x{zlib.crc32(test.data):08x}u",
+        "rtol": _c_scalar(options.rtol),
+        "atol": _c_scalar(options.atol),
+        "inputs": [
+            {**_tensor(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs
+        ],
+        "outputs": [
+            {**_tensor(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs
+        ],
+        "weights": [
+            {
+                "name": n,
+                "step": first[n],
+                "bytes": t.nbytes,
+                "offset": blob.offsets[n],
+                "crc32": f"0x{zlib.crc32(t.tobytes()):08x}u",
+            }
+            for n, t in program.weights.items()
+        ],
+        "steps": [_test_step(s, plan, test) for s in program.steps],
+    }
+
+
+def _test_step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
+    at = test.offsets.get(f"layer {s.name}")
+    origin = str(s.origin).replace("\\", "\\\\").replace('"', '\\"').replace("??", "?\\?")
+    return {
+        "name": s.name,
+        "instance": plan.program.instances[s.instance].name,
+        "origin": origin,
+        "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
+        "at": at or 0,
+    }

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of the user's model as C identifiers."""
+
+from __future__ import annotations
+
+import re
+
+# Keywords of C99 and C++, and what the generated code uses itself.
+_RESERVED_TEXT = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+class compl const const_cast constexpr continue decltype default delete do double dynamic_cast
+else enum explicit export extern false float for friend goto if inline int long mutable
+namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
+switch template this thread_local throw true try typedef typeid typename union unsigned using
+virtual void volatile wchar_t while xor xor_eq arena base weights main NULL NAN INFINITY
+"""
+_RESERVED = frozenset(_RESERVED_TEXT.split())
+
+
+def c_identifier(text: str) -> str:
+    """`text` with everything else than letters, digits and _ replaced; never reserved."""
+    name = re.sub(r"\W", "_", text, flags=re.ASCII)
+    name = re.sub(r"_{2,}", "_", name).strip("_") or "value"
+    if name[0].isdigit() or name in _RESERVED or re.match(r"(emx|EMX)_", name):
+        name = f"m_{name}"
+    return name
+
+
+class Names:
+    """Hands out identifiers that differ from each other, also when case is ignored."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def unique(self, text: str) -> str:
+        name = c_identifier(text)
+        k = 1
+        while name.lower() in self._taken:
+            k += 1
+            name = f"{c_identifier(text)}_{k}"
+        self._taken.add(name.lower())
+        return name

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What emx says about a planned model: the manifest, the table of layers, one line of summary."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from emx.options import Options
+from emx.program import ALIGN, Buffer, Plan, Step
+
+
+def manifest(
+    plan: Plan, options: Options, *, model_hash: str, weights: bytes, version: str
+) -> dict[str, Any]:
+    """NAME.json, specified in docs/output-format.md."""
+    program = plan.program
+    return {
+        "emx": version,
+        "name": program.name,
+        "target": program.target.name,
+        "model_hash": model_hash,
+        "arena_bytes": plan.arena_bytes,
+        "arena_align": ALIGN,
+        "arena_lower_bound": plan.lower_bound,
+        "io_arena": options.io_arena,
+        "weights_bytes": len(weights),
+        "weights_crc32": zlib.crc32(weights),
+        "macs": sum(s.macs for s in program.steps),
+        "inputs": [_tensor(n, program.buffers[b]) for n, b in program.inputs],
+        "outputs": [_tensor(n, program.buffers[b]) for n, b in program.outputs],
+        "operators": sorted({s.kernel.function for s in program.steps}),
+        "layers": [_layer(i, s, plan) for i, s in enumerate(program.steps)],
+    }
+
+
+def _tensor(name: str, b: Buffer) -> dict[str, Any]:
+    return {
+        "name": name,
+        "c_name": b.name,
+        "dtype": b.type.dtype.value,
+        "shape": list(b.type.dims),
+        "bytes": b.type.bytes,
+    }
+
+
+def _layer(i: int, s: Step, plan: Plan) -> dict[str, Any]:
+    b = plan.program.buffers[s.writes]
+    start = plan.offsets.get(s.writes)
+    return {
+        "step": i,
+        "name": s.name,
+        "kernel": plan.program.instances[s.instance].name,
+        "output": str(b.type),
+        "arena": None if start is None else [start, start + b.bytes],
+        "macs": s.macs,
+        "source": s.origin.source,
+        "module": s.origin.module,
+    }
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """kws for cortex-m4: 13 layers, 2,656,768 MACs, weights 90,432 bytes, arena 42,176 bytes"""
+    return (
+        f"{facts['name']} for {facts['target']}: {len(facts['layers'])} layers, "
+        f"{facts['macs']:,} MACs, weights {facts['weights_bytes']:,} bytes, "
+        f"arena {facts['arena_bytes']:,} bytes"
+    )
+
+
+def table(plan: Plan) -> list[str]:
+    """The layers, a line each: step, kernel, output, place in the arena, MACs, source."""
+    rows = [("step", "kernel", "output", "arena", "MACs", "source")]
+    for i, s in enumerate(plan.program.steps):
+        layer = _layer(i, s, plan)
+        arena = layer["arena"]
+        place = f"[{arena[0]}, {arena[1]})" if arena else "caller's"
+        macs = f"{s.macs:,}" if s.macs else "-"
+        rows.append((str(i), layer["kernel"], layer["output"], place, macs, s.origin.source))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = (0, 4)
+    return [
+        "  ".join(
+            c.rjust(w) if i in right else c.ljust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graph + Target -> Program: a kernel for every node, packed weights, instances, buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from emx.errors import EmxError, Problem
+from emx.ir import Array, Graph, Node, Unsupported, Value
+from emx.kernel import Kernel
+from emx.names import Names
+from emx.ops.movement import Copy, Reshape
+from emx.program import Buffer, Instance, Program, Step
+from emx.target import Target
+
+
+def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
+    """Bind every node to a kernel. EmxError with all nodes that no kernel can do."""
+    graph = own_outputs(graph)
+    names = Names()
+    buffers = _Buffers(graph, names, io_arena)
+    kernels, problems = _kernels(graph)
+    if problems:
+        raise EmxError.of(problems, "operators of this model have no kernel")
+    instances = _instances(list(kernels.values()))
+    weights = _Weights()
+    steps = []
+    for node in graph.nodes:
+        if node.output.name not in kernels:
+            continue
+        kernel = kernels[node.output.name]
+        reads, constants = _operands(node, kernel, graph.constants)
+        steps.append(
+            Step(
+                name=buffers.of(node.output),
+                kernel=kernel,
+                reads={k: buffers.of(v) for k, v in reads.items()},
+                weights={k: weights.add(name, data) for k, (name, data) in constants.items()},
+                writes=buffers.of(node.output),
+                origin=node.origin,
+                macs=node.op.macs(node),
+                instance=_instance_of(kernel, instances),
+            )
+        )
+    return Program(
+        name=graph.name,
+        target=target,
+        buffers=buffers.table,
+        steps=tuple(steps),
+        instances=tuple(instances),
+        weights=weights.table,
+        inputs=tuple((v.name, buffers.of(v)) for v in graph.inputs),
+        outputs=tuple(
+            (name, buffers.of(v)) for name, v in zip(graph.output_names, graph.outputs, strict=True)
+        ),
+    )
+
+
+def own_outputs(graph: Graph) -> Graph:
+    """Every output becomes memory that one node of its own writes: an output that is an input, a
+    constant, or another output's memory is copied."""
+    roots = _roots(graph)
+    taken = {v.name for v in graph.inputs} | set(graph.constants)
+    nodes, outputs = list(graph.nodes), list[Value]()
+    for name, v in zip(graph.output_names, graph.outputs, strict=True):
+        root = roots.get(v.name, v.name)
+        if root in taken:
+            copy = Value(f"{name}.output.{len(outputs)}", v.type, v.eager)
+            nodes.append(Node(Copy(), (v,), (copy,)))
+            v, root = copy, copy.name
+        taken.add(root)
+        outputs.append(v)
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
+
+
+def _roots(graph: Graph) -> dict[str, str]:
+    """Value -> the value whose memory it is; they differ for reshapes."""
+    roots: dict[str, str] = {}
+    for n in graph.nodes:
+        if isinstance(n.op, Reshape):
+            source = n.inputs[0].name
+            roots[n.output.name] = roots.get(source, source)
+    return roots
+
+
+class _Buffers:
+    """One buffer for each value that a kernel writes, and for each input."""
+
+    def __init__(self, graph: Graph, names: Names, io_arena: bool) -> None:
+        self._roots = _roots(graph)
+        self.table: dict[str, Buffer] = {}
+        self._names: dict[str, str] = {}
+        values = {v.name: v for n in graph.nodes for v in n.outputs}
+        for v in graph.inputs:
+            self._add(v, names.unique(v.name), "arena" if io_arena else "input")
+        for name, v in zip(graph.output_names, graph.outputs, strict=True):
+            root = values[self._roots.get(v.name, v.name)]
+            view = root.eager or v.eager
+            home = "arena" if io_arena else "output"
+            self._add(replace(root, eager=view), names.unique(name), home)
+        for n in graph.nodes:
+            v = n.output
+            if v.name not in self._roots and v.name not in self._names:
+                self._add(v, names.unique(v.eager.name if v.eager else v.name), "arena")
+
+    def of(self, v: Value) -> str:
+        return self._names[self._roots.get(v.name, v.name)]
+
+    def _add(self, v: Value, name: str, home: str) -> None:
+        self._names[v.name] = name
+        self.table[name] = Buffer(name, v.type, home, v.eager)
+
+
+def _kernels(graph: Graph) -> tuple[dict[str, Kernel], list[Problem]]:
+    """Output name -> kernel, for all nodes but reshapes."""
+    kernels: dict[str, Kernel] = {}
+    problems: list[Problem] = []
+    for n in graph.nodes:
+        if isinstance(n.op, Reshape):
+            continue
+        try:
+            kernels[n.output.name] = n.op.kernel(n, graph.constants)
+        except Unsupported as error:
+            problems.append(
+                Problem(error.what, str(n.origin), str(n).partition("  #")[0], error.hint)
+            )
+    return kernels, problems
+
+
+def _operands(
+    node: Node, kernel: Kernel, constants: Mapping[str, Array]
+) -> tuple[dict[str, Value], dict[str, tuple[str, Array]]]:
+    """Operand -> value read from memory, and operand -> (name, data) read from the weights.
+
+    Packed weights stand for the node's constants, in order.
+    """
+    reads = {k: node.inputs[i] for k, i in kernel.inputs.items()}
+    used = set(kernel.inputs.values())
+    rest = [v.name for i, v in enumerate(node.inputs) if i not in used and v.name in constants]
+    packed = {k: (name, data) for (k, data), name in zip(kernel.weights.items(), rest, strict=True)}
+    for k in [k for k, v in reads.items() if v.name in constants]:
+        v = reads.pop(k)
+        packed[k] = (v.name, constants[v.name])
+    return reads, packed
+
+
+class _Weights:
+    """Tensors of the blob, equal ones once, under names that remind of the model's own."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Array] = {}
+        self._names = Names()
+        self._seen: dict[tuple[bytes, tuple[int, ...]], str] = {}
+
+    def add(self, name: str, data: Array) -> str:
+        key = (data.tobytes(), data.shape)
+        if key not in self._seen:
+            base = name.removesuffix(".folded").removesuffix(".permuted")
+            self._seen[key] = self._names.unique(base)
+            self.table[self._seen[key]] = np.ascontiguousarray(data)
+        return self._seen[key]
+
+
+def _identity(kernel: Kernel) -> tuple[object, ...]:
+    """What layers must agree on to share one C function."""
+    key = tuple((k, kernel.params[k]) for k in kernel.key)
+    return kernel.function, key, kernel.scalars, kernel.operands
+
+
+def _instances(kernels: Sequence[Kernel]) -> list[Instance]:
+    groups: dict[tuple[object, ...], list[Kernel]] = {}
+    for k in kernels:
+        groups.setdefault(_identity(k), []).append(k)
+    instances: list[Instance] = []
+    count: dict[str, int] = {}
+    for members in groups.values():
+        first = members[0]
+        name = first.function.removeprefix("emx_")
+        count[name] = count.get(name, -1) + 1
+        varying = [f for f in first.params if any(m.params[f] != first.params[f] for m in members)]
+        instances.append(Instance(f"{name}_{count[name]}", first, tuple(varying)))
+    return instances
+
+
+def _instance_of(kernel: Kernel, instances: Sequence[Instance]) -> int:
+    wanted = _identity(kernel)
+    return next(i for i, inst in enumerate(instances) if _identity(inst.kernel) == wanted)
