@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The five networks end to end, and that their tests notice when something is changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emx.api import compile, verify
+from emx.build import Finished, board_names, find_machine, run
+from emx.bundle import Bundle
+from emx.export import cached_export
+from emx.options import Options
+from emx.paths import root
+from emx.testrun import build_test
+
+MODELS = root().parent / "shared" / "models"
+NETWORKS = ("ad", "ic", "kws", "sww", "vww")
+INSTANCE = re.compile(r"^EMX_INSTANCE void (\w+)\([^)]*\)\n\{\n.*?^\}", re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+Load = Callable[[str], Bundle]
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """The bundle of a network, exported once, also where several workers share the tests."""
+    directory = tmp_path_factory.getbasetemp()
+
+    def get(name: str) -> Bundle:
+        out = directory / f"{name}.emx"
+        if not out.exists():
+            cached_export(MODELS / f"{name}.pt2", out, cache_dir=directory.parent / "cache")
+        return Bundle.load(out)
+
+    return get
+
+
+def run_test(directory: Path, name: str, machine_name: str) -> Finished:
+    machine = find_machine(machine_name)
+    program = build_test(machine, directory, name, ("emx_test.c", "emx_print.c"))
+    return run(machine, program, cwd=directory)
+
+
+def generate(bundle: Bundle, directory: Path, machine: str, *, taps: bool = False) -> None:
+    options = Options(test=True, taps=taps)
+    compile(bundle, target=find_machine(machine).target, out_dir=directory, options=options)
+
+
+@pytest.mark.parametrize("machine", ["host", *board_names()])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_agrees_with_pytorch(load: Load, network: str, machine: str, tmp_path: Path) -> None:
+    """Every layer too; and what --dump leaves shows the same."""
+    report = verify(load(network), target=machine, layers=True, dump=tmp_path)
+    assert report.ok, str(report)
+    assert report.layers and all(layer.rel <= 1e-4 for layer in report.layers)
+    for output in report.outputs:
+        eager, device = (
+            np.load(tmp_path / group / f"{output.name}.npy") for group in ("eager", "device")
+        )
+        assert len(eager) >= 4 and eager.dtype == device.dtype == np.float32
+        assert (
+            output.rel == np.abs(eager.astype(float) - device).max() / np.abs(eager).max() <= 1e-4
+        )
+
+
+def test_each_changed_kernel_is_named(load: Load, tmp_path: Path) -> None:
+    """The first layer that uses the kernel diverges, with taps; the output differs, without."""
+    generate(load("kws"), tmp_path, "host", taps=True)
+    source = tmp_path / "kws.c"
+    original = source.read_text()
+    layers = json.loads((tmp_path / "kws.json").read_text())["layers"]
+    kernels = [match[1] for match in INSTANCE.finditer(original)]
+    assert sorted(kernels) == sorted({layer["kernel"] for layer in layers}) and len(kernels) == 6
+    for match in INSTANCE.finditer(original):
+        source.write_text(
+            original[: match.end() - 1] + "    y[0] += 1;\n" + original[match.end() - 1 :]
+        )
+        done = run_test(tmp_path, "kws", "host")
+        first = next(layer for layer in layers if layer["kernel"] == match[1])
+        assert done.code == 1
+        assert f"emx: FAIL kws: layer {first['name']} diverges from PyTorch" in done.output
+        assert f"  at      {first['source']}: " in done.output
+        assert f"(module {first['module']})" in done.output or not first["module"]
+        assert f"  kernel  {match[1]}\n  worst   [0] is " in done.output
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_changed_kernel_on_a_board(load: Load, network: str, tmp_path: Path) -> None:
+    generate(load(network), tmp_path, "mps2-an386")
+    source = tmp_path / f"{network}.c"
+    text = source.read_text()
+    at = next(INSTANCE.finditer(text)).end() - 1
+    source.write_text(text[:at] + "    y[0] = y[0] * 2 + 100;\n" + text[at:])
+    done = run_test(tmp_path, network, "mps2-an386")
+    assert done.code == 1
+    assert f"emx: FAIL {network}: output " in done.output
+
+
+@pytest.mark.parametrize(("byte", "layer"), [(0, "relu"), (1, "relu"), (-1, "linear")])
+def test_changed_weight_byte_is_named(load: Load, byte: int, layer: str, tmp_path: Path) -> None:
+    """One bit: far too little for the outputs to leave their tolerance."""
+    generate(load("kws"), tmp_path, "mps2-an386")
+    flip(tmp_path / "kws_weights.bin", byte)
+    done = run_test(tmp_path, "kws", "mps2-an386")
+    assert done.code == 2
+    assert f"emx: FAIL kws: the weights of layer {layer} are not those of the model" in done.output
+
+
+@pytest.mark.parametrize("byte", [0, 5000, -1])
+def test_changed_vector_byte(load: Load, byte: int, tmp_path: Path) -> None:
+    generate(load("kws"), tmp_path, "mps3-an547")
+    flip(tmp_path / "kws_vectors.bin", byte)
+    done = run_test(tmp_path, "kws", "mps3-an547")
+    assert done.code == 2
+    assert "emx: FAIL kws: the test vectors are not those that were exported" in done.output
+
+
+def flip(blob: Path, byte: int) -> None:
+    data = bytearray(blob.read_bytes())
+    data[byte] ^= 1
+    blob.write_bytes(data)
