@@ -106,6 +106,7 @@ def _add_compile(commands: Commands) -> None:
     p.add_argument("--atol", type=float, default=Options.atol, help="tolerance of NAME_test.c")
     p.add_argument("--plan-only", action="store_true", help="write only the manifest, NAME.json")
     p.add_argument("--depfile", type=Path, help="write what the output depends on, for make")
+    p.add_argument("--deps", type=Path, metavar="FILE", help="the same as a JSON list")
     p.add_argument("--touch", action="store_true", help="new time stamps for unchanged files too")
     p.add_argument(
         "--model-hash", metavar="H", help="fail if the model is not the one of this hash"
@@ -240,7 +241,8 @@ def _export(args: argparse.Namespace) -> int:
             args.model, args.output, cache_dir=args.cache, **_export_settings(args)
         )
     if args.deps:
-        args.deps.write_text(json.dumps([str(f) for f in files], indent=1) + "\n")
+        own = _own_files("export/*.py")  # also those that a cached bundle did not need
+        args.deps.write_text(json.dumps([str(f) for f in (*files, *own)], indent=1) + "\n")
     return 0
 
 
@@ -265,21 +267,29 @@ def _compile(args: argparse.Namespace) -> int:
         only = f"{bundle.name}.json"
         artifacts = Artifacts({only: artifacts.files[only]}, artifacts.manifest)
     write(artifacts, args.output, touch=args.touch)
+    files = [Path(args.model).absolute(), *_own_files("templates/*.j2")]
+    if args.deps:
+        args.deps.write_text(json.dumps([str(f) for f in files], indent=1) + "\n")
     if args.depfile:
-        _write_depfile(args.depfile, args.output / next(iter(artifacts.files)), Path(args.model))
+        _write_depfile(args.depfile, args.output / next(iter(artifacts.files)), files)
     if sys.stdout.isatty():
         print(summary(artifacts.manifest))
     return 0
 
 
-def _write_depfile(depfile: Path, output: Path, model: Path) -> None:
-    """What `output` depends on, in make's syntax: the bundle, and emx's own files."""
+def _own_files(also: str) -> list[Path]:
+    """The files of emx that have a part in this run: its modules, and those of a pattern."""
     package = Path(__file__).resolve().parent
     modules = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
-    own = {Path(f).resolve() for f in modules if f and Path(f).resolve().is_relative_to(package)}
-    files = [model.resolve(), *sorted({*own, *(package / "templates").glob("*.j2")})]
+    loaded = {Path(f).resolve() for f in modules if f}
+    return sorted({*(f for f in loaded if f.is_relative_to(package)), *package.glob(also)})
+
+
+def _write_depfile(depfile: Path, output: Path, files: Sequence[Path]) -> None:
+    """What `output` depends on, in make's syntax. Names are those that the build tool gave: it
+    would not know a resolved link."""
     names = " \\\n  ".join(_make_name(f) for f in files)
-    depfile.write_text(f"{_make_name(output.resolve())}: \\\n  {names}\n")
+    depfile.write_text(f"{_make_name(output.absolute())}: \\\n  {names}\n")
 
 
 def _make_name(path: Path) -> str:
