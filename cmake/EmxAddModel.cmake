@@ -22,6 +22,7 @@ MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES" "INPUTS;DEPENDS")
   set(prefix "${ARG_PREFIX}")
   set(directory "${ARG_OUTPUT_DIR}")
   cmake_path(ABSOLUTE_PATH directory BASE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}" NORMALIZE)
+  _emx_check_directory()
   _emx_export(bundle)
   _emx_choose_target(compile_target "${ARG_TARGET}")
   _emx_compile_arguments(compile_args)
@@ -49,7 +50,7 @@ endfunction()
 # ---- The parts of emx_add_model. They read its arguments and variables. ----
 
 function(_emx_check_arguments)
-  if(ARG_UNPARSED_ARGUMENTS AND NOT ARG_MODEL)
+  if(NOT DEFINED ARG_MODEL AND ARG_UNPARSED_ARGUMENTS)
     list(POP_FRONT ARG_UNPARSED_ARGUMENTS ARG_MODEL)
   endif()
   get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
@@ -70,7 +71,7 @@ function(_emx_check_arguments)
     set(problem "unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
   elseif(ARG_KEYWORDS_MISSING_VALUES)
     set(problem "no value for ${ARG_KEYWORDS_MISSING_VALUES}")
-  elseif(NOT ARG_MODEL)
+  elseif("${ARG_MODEL}" STREQUAL "")
     set(problem "MODEL is missing")
   elseif(NOT ARG_PREFIX STREQUAL identifier)
     set(problem "PREFIX ${ARG_PREFIX} is no C identifier")
@@ -83,6 +84,16 @@ function(_emx_check_arguments)
   set(ARG_MODEL "${ARG_MODEL}" PARENT_SCOPE)
   set(ARG_PREFIX "${ARG_PREFIX}" PARENT_SCOPE)
   set(ARG_OUTPUT_DIR "${ARG_OUTPUT_DIR}" PARENT_SCOPE)
+endfunction()
+
+function(_emx_check_directory)
+  get_property(models GLOBAL PROPERTY EMX_MODELS)
+  foreach(other IN LISTS models)
+    get_property(taken TARGET ${other} PROPERTY EMX_OUTPUT_DIR)
+    if(taken STREQUAL directory)
+      message(FATAL_ERROR "${who}: OUTPUT_DIR belongs to ${other} already\n  ${directory}\n")
+    endif()
+  endforeach()
 endfunction()
 
 # The model as emx takes it, <file> or <script.py>:<function>, and the file of it; both absolute.
@@ -139,9 +150,14 @@ function(_emx_export out)
   if(EMX_CACHE_DIR)
     list(APPEND arguments --cache "${EMX_CACHE_DIR}")
   endif()
+  set(depends "")
+  foreach(file IN LISTS ARG_DEPENDS)
+    cmake_path(ABSOLUTE_PATH file NORMALIZE)
+    list(APPEND depends "${file}")
+  endforeach()
   cmake_path(GET model_file FILENAME name)
   _emx_step("${who}" "exporting ${target} from ${name}"
-    STAMP "${directory}/configure/export.stamp" READ_LIST "${read_list}" DEPENDS ${ARG_DEPENDS}
+    STAMP "${directory}/configure/export.stamp" READ_LIST "${read_list}" DEPENDS "${model_file}" ${depends}
     PRODUCTS "${bundle}" COMMAND ${arguments})
   set(${out} "${bundle}" PARENT_SCOPE)
 endfunction()
@@ -203,7 +219,7 @@ function(_emx_plan)
   set(read_list "${directory}/configure/plan.read.json")
   _emx_step("${who}" "planning ${target} for ${compile_target}"
     STAMP "${directory}/configure/plan.stamp" READ_LIST "${read_list}"
-    PRODUCTS "${directory}/configure/${prefix}.json"
+    DEPENDS "${bundle}" PRODUCTS "${directory}/configure/${prefix}.json"
     COMMAND compile "${bundle}" -o "${directory}/configure" --name "${prefix}" ${compile_args}
             --plan-only --deps "${read_list}")
 endfunction()

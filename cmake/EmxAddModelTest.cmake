@@ -13,7 +13,7 @@ function(emx_add_model_test test)
     message(FATAL_ERROR "${who}: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
   elseif(ARG_KEYWORDS_MISSING_VALUES)
     message(FATAL_ERROR "${who}: no value for ${ARG_KEYWORDS_MISSING_VALUES}")
-  elseif(NOT ARG_MODEL)
+  elseif("${ARG_MODEL}" STREQUAL "")
     message(FATAL_ERROR "${who}: MODEL is missing")
   elseif(CMAKE_SYSTEM_NAME STREQUAL "Generic" AND NOT TARGET emx::board)
     message(FATAL_ERROR "${who}: emx does not know how to start a program on this board. Use "

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user's five lines do, and what the build does again and what not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from conftest import M4, M55, PRINTED, ROOT, Project, bundle
+
+FIVE_LINES = """
+    emx_add_model(net net.emx)
+    add_executable(fw main.c)
+    target_link_libraries(fw PRIVATE net)
+    emx_add_model_test(net_test MODEL net)
+"""
+WORK = ("Building", "Linking", "generating", "planning", "exporting")  # a build that did something
+
+
+def worked(text: str) -> list[str]:
+    return [line for line in text.splitlines() if any(word in line for word in WORK)]
+
+
+def emulated(project: Project, machine: str, tree: str = "build") -> str:
+    command = (
+        "qemu-system-arm", "-M", machine, "-nodefaults", "-display", "none", "-semihosting-config",
+        "enable=on,target=native", "-kernel", project.build_dir(tree) / "fw.elf",
+    )  # fmt: skip
+    return project.run(*command).ok().text
+
+
+@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
+def test_host(project: Project, generator: str) -> None:
+    """Model, program and test; the second build does nothing, in a path with blanks."""
+    project.generator = generator
+    project.cmakelists(FIVE_LINES)
+    project.configure().ok()
+    assert worked(project.build().ok().text)
+    assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
+    assert "100% tests passed, 0 tests failed out of 1" in project.ctest().ok().text
+    for _ in range(2):
+        assert worked(project.build().ok().text) == []
+
+
+@pytest.mark.parametrize(
+    ("toolchain", "machine", "target"),
+    [(M4, "mps2-an386", "cortex-m4"), (M55, "mps3-an547", "cortex-m55")],
+)
+def test_board(project: Project, toolchain: Path, machine: str, target: str) -> None:
+    """The same lines for a board: a plain executable has startup code and linker script."""
+    project.cmakelists(FIVE_LINES + "emx_print_models()\n")
+    text = project.configure(toolchain=toolchain).ok().text
+    assert [target in line for line in text.splitlines() if "emx: net " in line] == [True]
+    project.build().ok()
+    assert PRINTED in emulated(project, machine)
+    assert "tests passed, 0 tests failed out of 1" in project.ctest("-L", machine).ok().text
+    assert worked(project.build().ok().text) == []
+
+
+def test_layers_and_firmware(project: Project) -> None:
+    """LAYERS has a copy of the model to itself; the library is the same bytes without it."""
+    with_tests = FIVE_LINES + "emx_add_model_test(net_layers MODEL net LAYERS)\n"
+    library = []
+    for tree, body in (("plain", FIVE_LINES), ("tapped", with_tests)):
+        project.cmakelists(body)
+        project.configure(toolchain=M4, tree=tree).ok()
+        project.build(tree=tree).ok()
+        library.append((project.build_dir(tree) / "emx/net/net.c").read_bytes())
+    assert library[0] == library[1]
+    assert b"emx_test_tap" not in library[1]
+    tapped = (project.build_dir("tapped") / "emx/net_layers/net.c").read_bytes()
+    assert b"emx_test_tap" in tapped
+    assert "tests passed, 0 tests failed out of 2" in project.ctest(tree="tapped").ok().text
+
+
+def test_multi_config(project: Project) -> None:
+    project.generator = "Ninja Multi-Config"
+    project.cmakelists(FIVE_LINES)
+    project.configure().ok()
+    for config in ("Debug", "Release"):
+        project.build("--config", config).ok()
+        project.ctest("-C", config).ok()
+    assert worked(project.build("--config", "Debug").ok().text) == []
+
+
+def test_add_subdirectory(project: Project) -> None:
+    """The source tree as a subdirectory, and the model in a directory of its own."""
+    project.options = tuple(o for o in project.options if "emx_DIR" not in o)
+    project.cmakelists("add_subdirectory(app)\n", head=f'add_subdirectory("{ROOT}" emx-build)\n')
+    app = FIVE_LINES.replace("net.emx", "../net.emx").replace("main.c", "../main.c")
+    project.write("app/CMakeLists.txt", app)
+    project.configure().ok()
+    project.build().ok()
+    assert "0 tests failed out of 1" in project.ctest().ok().text
+
+
+def test_fetch_content(project: Project) -> None:
+    project.options = tuple(o for o in project.options if "emx_DIR" not in o)
+    head = f"""
+include(FetchContent)
+FetchContent_Declare(emx SOURCE_DIR "{ROOT}")
+FetchContent_MakeAvailable(emx)
+"""
+    project.cmakelists(FIVE_LINES, head=head)
+    project.configure().ok()
+    project.build().ok()
+    assert "0 tests failed out of 1" in project.ctest().ok().text
+
+
+def test_warm_configure(project: Project) -> None:
+    """Configuring again starts no Python and takes far less than half a second."""
+    project.cmakelists(FIVE_LINES)
+    project.configure().ok()
+    dead = f"-DEMX_PYTHON_EXECUTABLE={project.options[1].partition('=')[2]}"
+    begin = time.perf_counter()
+    text = project.configure("--trace-expand", "--trace-redirect=trace.txt", dead).ok().text
+    seconds = time.perf_counter() - begin
+    assert worked(text) == []
+    trace = (project.path / "trace.txt").read_text()
+    assert "emx_add_model" in trace
+    assert "execute_process" not in [line.split("(")[1].split(":")[-1].strip() for line in trace.splitlines() if line.count("(") > 1]
+    assert seconds < 0.5
+
+
+def test_properties(project: Project) -> None:
+    """What is known of a model at configure time, beside what the build then wrote."""
+    names = "TARGET PREFIX MODEL_HASH ARENA_BYTES ARENA_ALIGN ARENA_LOWER_BOUND WEIGHTS_BYTES MACS"
+    names += " INPUTS OUTPUTS OPERATORS MODEL_FILE HEADER MANIFEST WEIGHTS_FILE OUTPUT_DIR"
+    body = f"""
+    emx_add_model(net net.emx PREFIX digit TARGET generic)
+    foreach(name {names})
+      get_target_property(value net EMX_${{name}})
+      message("EMX ${{name}} ${{value}}")
+    endforeach()
+    """
+    project.cmakelists(body)
+    text = project.configure().ok().text
+    rows = [line.split(" ", 2) for line in text.splitlines() if line.startswith("EMX ")]
+    got = {name: value for _, name, value in rows}
+    project.build().ok()
+    written = json.loads((Path(got["OUTPUT_DIR"]) / "digit.json").read_text())
+    known = json.loads(Path(got["MANIFEST"]).read_text())
+    assert written == known
+    assert got["TARGET"] == "generic"
+    assert got["PREFIX"] == "digit"
+    assert got["INPUTS"] == "x=f32[1x4]"
+    assert got["OUTPUTS"] == "y=f32[1x4]"
+    assert got["MODEL_FILE"] == str(project.path / "net.emx")
+    assert got["MODEL_HASH"] == bundle().model_hash
+    for key in ("arena_bytes", "arena_align", "arena_lower_bound", "weights_bytes", "macs"):
+        assert got[key.upper()] == str(written[key])
+    assert Path(got["WEIGHTS_FILE"]).stat().st_size == int(got["WEIGHTS_BYTES"])
+    assert "void digit_run(" in Path(got["HEADER"]).read_text()
