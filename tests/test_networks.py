@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emx.api import compile, verify
+from emx.api import bench, compile, verify
 from emx.build import Finished, board_names, find_machine, run
 from emx.bundle import Bundle
 from emx.export import cached_export
@@ -123,3 +123,31 @@ def flip(blob: Path, byte: int) -> None:
     data = bytearray(blob.read_bytes())
     data[byte] ^= 1
     blob.write_bytes(data)
+
+
+def test_every_byte_of_the_weights_is_checked(load: Load, tmp_path: Path) -> None:
+    """Padding too: the ranges of the checksums cover the blob without a gap."""
+    for network in NETWORKS:
+        generate(load(network), tmp_path, "host")
+        text = (tmp_path / f"{network}_test.c").read_text()
+        table = re.search(r"weight_table\[\] = \{(.*?)\n\};", text, re.DOTALL)
+        assert table
+        rows = re.findall(r'\{"[^"]*", \d+, (\d+), (\d+), 0x\w{8}u\}', table[1])
+        ranges = sorted((int(offset), int(offset) + int(size)) for size, offset in rows)
+        assert [a for a, _ in ranges] == [0, *(b for _, b in ranges[:-1])]
+        assert ranges[-1][1] == (tmp_path / f"{network}_weights.bin").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("network", "ram"), [("ad", 3072), ("kws", 64000), ("ic", 131072), ("vww", 221184)]
+)
+def test_ram(load: Load, network: str, ram: int) -> None:
+    """With inputs and outputs in the arena; scratch may add 5 %."""
+    report = bench(load(network), target="mps2-an386", options=Options(io_arena=True))
+    assert report.arena_lower_bound <= report.arena_bytes <= report.ram_bytes <= ram * 1.05
+    assert report.io_bytes == 0
+
+
+@pytest.mark.parametrize("options", [Options(io_arena=True), Options(arena="caller")])
+def test_other_arenas_on_a_board(load: Load, options: Options) -> None:
+    assert verify(load("kws"), target="mps2-an386", options=options).ok
