@@ -230,9 +230,9 @@ class _Conversion:
 
 
 def _is_random(target: Any) -> bool:
-    """True for random operators; recurrent layers and attention are random only in training."""
+    """True for random operators; some are random only in training, which is refused earlier."""
     op = packet(target)
-    harmless = op in RECURRENT or "attention" in op
+    harmless = op in RECURRENT or op == "rrelu" or "attention" in op
     return torch.Tag.nondeterministic_seeded in target.tags and not harmless
 
 

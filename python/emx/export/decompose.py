@@ -18,7 +18,7 @@ _WHOLE = """
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
     layer_norm group_norm rms_norm instance_norm
     softmax log_softmax gelu silu mish hardswish hardsigmoid hardtanh relu6 elu selu celu
-    leaky_relu softplus log_sigmoid prelu glu hardshrink softshrink threshold
+    leaky_relu softplus log_sigmoid prelu rrelu glu hardshrink softshrink threshold
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
     linear matmul
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
@@ -86,6 +86,8 @@ def _training_problems(program: Any) -> Iterator[Problem]:
 
 def _in_training(node: Any) -> bool:
     name, args = packet(node.target), _arguments(node)
+    if name == "batch_norm" and args[3] is None:
+        return False  # it has no running statistics, in inference neither
     if name in _TRAINING:
         index = _TRAINING[name]
         return bool(args[index]) if index < len(args) else False

@@ -115,9 +115,11 @@ def _by_name(arrays: Sequence[Array], signature: Signature) -> dict[str, Array]:
 
 
 def _batch(a: Array, name: str, t: TensorType, path: Path) -> Array:
-    """`a` with a leading axis that counts test vectors."""
+    """`a` with a leading axis that counts test vectors; a batch of a model that takes one."""
     if a.shape == t.dims:
         a = a[None]
+    elif t.dims[:1] == (1,) and a.shape[1:] == t.dims[1:]:
+        a = a[:, None]
     if a.shape[1:] != t.dims or len(a.shape) != t.rank + 1 or len(a) == 0:
         raise EmxError(
             f"the example input {name} has shape {_shape(a.shape)}, the model takes {t}",

@@ -92,9 +92,13 @@ def from_module(module: Any, example_inputs: Any, pins: Pins) -> Source:
             hint="a model is an nn.Module, an ExportedProgram, or a path",
         )
     args, kwargs = _call_arguments(module, example_inputs, pins)
-    pristine = copy.deepcopy(module)
     what = "torch.export cannot export this model"
-    return _source(_torch_export(copy.deepcopy(module), args, kwargs, what), pristine, pins)
+    try:
+        pristine, traced = copy.deepcopy(module), copy.deepcopy(module)
+    except Exception:  # some modules hold tensors that cannot be copied (weight_norm)
+        program = _torch_export(module, args, kwargs, what)
+        return _source(program, program.module(), pins)
+    return _source(_torch_export(traced, args, kwargs, what), pristine, pins)
 
 
 def _torch_export(module: Any, args: Any, kwargs: Any, what: str) -> Any:
