@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` do everything, set-up included, on Debian 12 with Python 3.11.
+# Paths are relative, and quoted where they are not: the directory may have a space in its name.
+.PHONY: help demo test check lint format setup-demo setup-test clean
+
+PYTHON = python3
+VENV_PYTHON = .venv/bin/python
+FIRMWARE = examples/firmware
+BUILD = build/demo
+C_FILES = $(shell git ls-files 'runtime/*.[ch]' 'boards/*.[ch]' 'examples/*.[ch]')
+
+help:
+	@echo "make demo    train a small network and run it on an emulated Cortex-M4"
+	@echo "make test    all tests; minutes"
+	@echo "make check   format, lint, types and the quick tests; under a minute"
+	@echo "make format  format the Python and the C"
+	@echo "make clean   remove what was built; .venv stays"
+
+demo: setup-demo $(FIRMWARE)/model.pt2
+	cmake -S $(FIRMWARE) -B $(BUILD) -G Ninja --toolchain "$(CURDIR)/toolchains/cortex-m4.cmake"
+	cmake --build $(BUILD)
+	ctest --test-dir $(BUILD) --output-on-failure
+	cmake --build $(BUILD) --target run
+
+$(FIRMWARE)/model.pt2: $(FIRMWARE)/train.py | setup-demo
+	$(VENV_PYTHON) $<
+
+test: lint
+	$(VENV_PYTHON) -m pytest -n 2
+
+check: lint
+	$(VENV_PYTHON) -m pytest -n 2 -m "not slow"
+
+lint: setup-test
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+	$(VENV_PYTHON) -m mypy
+	clang-format --dry-run -Werror $(C_FILES)
+
+format: setup-test
+	$(VENV_PYTHON) -m ruff check --fix
+	$(VENV_PYTHON) -m ruff format
+	clang-format -i $(C_FILES)
+
+setup-demo setup-test: setup-%:
+	@PYTHON="$(PYTHON)" scripts/setup $*
+
+clean:
+	rm -rf build $(FIRMWARE)/model.pt2 $(FIRMWARE)/held_out.h
