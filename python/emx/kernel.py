@@ -39,6 +39,15 @@ class Trace:
         later = np.minimum.accumulate(reads[::-1])[::-1][1:]
         return max(0, int((self.write_hi[:-1] - later).max(initial=0)))
 
+    def in_place(self) -> bool:
+        """Whether the output may start exactly where the input does: every event writes what it
+        just read, and nothing twice. In any order, so also where distance() is not 0."""
+        same = np.array_equal(self.read_lo, self.write_lo) and np.array_equal(
+            self.read_hi, self.write_hi
+        )
+        order = np.argsort(self.write_lo)
+        return same and bool((self.write_hi[order][:-1] <= self.write_lo[order][1:]).all())
+
 
 @dataclass(frozen=True)
 class Scalar:

@@ -138,12 +138,16 @@ def _puzzle(program: Program, facts: Facts, order: Order) -> _Puzzle:
         for q in live:
             old = pieces[q]
             ahead = new.bytes  # p starts at least this far before q, or else after its end
+            bounds = [(-ahead, old.bytes)]
             if old.last == new.first < len(order) and old.key[0] == "buffer":
                 step = order[new.first]
                 if new.key == ("buffer", program.steps[step].writes):
                     ahead = min(ahead, facts.chase[step].get(old.key[1], ahead))
-            near[p].append((q, -ahead, old.bytes))
-            near[q].append((p, -old.bytes, ahead))
+                    inside = [0] if old.key[1] in facts.in_place[step] else []
+                    ends = [-ahead, *inside, old.bytes]
+                    bounds = list(zip(ends, ends[1:], strict=False))
+            near[p] += [(q, low, high) for low, high in bounds]
+            near[q] += [(p, -high, -low) for low, high in bounds]
         live.append(p)
     return _Puzzle(pieces, tuple(map(tuple, near)))
 

@@ -25,6 +25,7 @@ class Facts:
               the step after the last
     reads     step -> buffers that it reads
     chase     step -> {x: d}: once x is dead after the step, y may start at any y <= x - d
+    in_place  step -> those x at which y may start exactly, whatever d is
     needs     step -> mask of the steps before it
     users     step -> steps that read its output
     start     bytes of the model inputs, all live before the first step
@@ -36,10 +37,15 @@ class Facts:
     readers: Mapping[str, int]
     reads: tuple[tuple[str, ...], ...]
     chase: tuple[Mapping[str, int], ...]
+    in_place: tuple[frozenset[str], ...]
     needs: tuple[int, ...]
     users: tuple[tuple[int, ...], ...]
     start: int
     idle: int
+
+    def descent(self, step: int, x: str) -> int:
+        """How far y must start before x at least, if it lies over it."""
+        return 0 if x in self.in_place[step] else self.chase[step][x]
 
 
 def gather(program: Program) -> Facts:
@@ -66,6 +72,7 @@ def gather(program: Program) -> Facts:
         readers=readers,
         reads=tuple(reads),
         chase=tuple(_chase(s, r, size) for s, r in zip(steps, reads, strict=True)),
+        in_place=tuple(_in_place(s, r, size) for s, r in zip(steps, reads, strict=True)),
         needs=tuple(sum(1 << p for p in producers) for producers in before),
         users=tuple(map(tuple, users)),
         start=sum(size[b] for b in given),
@@ -122,6 +129,11 @@ def _chase(step: Step, reads: Iterable[str], size: Mapping[str, int]) -> dict[st
     return {b: -(-t.distance() // ALIGN) * ALIGN for b, t in traces if t is not None}
 
 
+def _in_place(step: Step, reads: Iterable[str], size: Mapping[str, int]) -> frozenset[str]:
+    traces = ((b, step.overlap(b)) for b in reads if step.writes in size)
+    return frozenset(b for b, t in traces if t is not None and t.in_place())
+
+
 def _is_chain(facts: Facts) -> bool:
     return all(facts.needs[i] & (1 << i - 1) for i in range(1, len(facts.steps)))
 
@@ -144,7 +156,7 @@ def _union(facts: Facts, step: int, partners: Iterable[str]) -> int:
     """Least bytes of y and `partners`: they lie beside each other, each d bytes behind y."""
     y = facts.size.get(facts.steps[step].writes, 0)
     end = 0
-    for d, size in sorted((min(facts.chase[step][b], y), facts.size[b]) for b in partners):
+    for d, size in sorted((min(facts.descent(step, b), y), facts.size[b]) for b in partners):
         end = max(end, d) + size
     return max(end, y)
 
@@ -166,7 +178,7 @@ def _descends_in(facts: Facts, rows: Sequence[_Row], capacity: int) -> bool:
             rest = [b for b in row.partners if b != x]
             saved = _union(facts, row.step, row.partners) - _union(facts, row.step, rest)
             if row.peak - saved + facts.size[x] > capacity:
-                lowest[x] = lowest[y] + facts.chase[row.step][x]
+                lowest[x] = lowest[y] + facts.descent(row.step, x)
                 if lowest[x] + facts.size[x] > capacity:
                     return False
     return True
