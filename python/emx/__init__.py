@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emx.errors import EmxError
@@ -61,7 +63,21 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'emx' has no attribute {name!r}")
     from importlib import import_module
 
-    # A module and a function may share a name (emx.verify): the function is what users want.
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """Some functions share their name with a module: emx.export, emx.verify, emx.bench.
+
+    Python binds a module's name in its package when the module is first imported, whenever that
+    is; here the name stays the function's.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -7,10 +7,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from emx import bench as _bench
 from emx import passes
-from emx import verify as _verify
 from emx.bench import BenchReport
+from emx.bench import bench as _bench
 from emx.build import Generate, find_machine
 from emx.bundle import Bundle
 from emx.check_plan import check
@@ -23,6 +22,7 @@ from emx.plan import plan
 from emx.select import select
 from emx.target import Target, find_target
 from emx.verify import VerifyReport
+from emx.verify import verify as _verify
 from emx.version import VERSION
 
 __all__ = ["bench", "compile", "export", "generate", "verify", "write"]
@@ -72,9 +72,7 @@ def verify(
     """Generate, build and run the model on the host or a board's emulator, and compare its outputs
     (with `layers` every step) with PyTorch's; emx.verify documents the parameters."""
     writer = _writer(bundle, target, options or Options())
-    return _verify.verify(
-        bundle, writer, target=target, rtol=rtol, atol=atol, layers=layers, dump=dump
-    )
+    return _verify(bundle, writer, target=target, rtol=rtol, atol=atol, layers=layers, dump=dump)
 
 
 def bench(
@@ -82,7 +80,7 @@ def bench(
 ) -> BenchReport:
     """Count the instructions of one run on a board's emulator and measure its memory."""
     writer = _writer(bundle, target, options or Options())
-    return _bench.bench(bundle, writer, target=target, layers=layers)
+    return _bench(bundle, writer, target=target, layers=layers)
 
 
 def _writer(bundle: Bundle, target: str, options: Options) -> Generate:
