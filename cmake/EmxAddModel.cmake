@@ -147,7 +147,7 @@ function(_emx_export out)
   if(ARG_ALLOW_PICKLE)
     list(APPEND arguments --allow-pickle)
   endif()
-  if(EMX_CACHE_DIR)
+  if(EMX_CACHE_DIR AND NOT ARG_DEPENDS) # what only DEPENDS knows of is in no key of the cache
     list(APPEND arguments --cache "${EMX_CACHE_DIR}")
   endif()
   set(depends "")

@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Running emx: gated steps at configure time, and code generation at build time.
 
+cmake_path(SET _emx_cache "$ENV{HOME}/.cache")
+if(DEFINED ENV{XDG_CACHE_HOME})
+  cmake_path(SET _emx_cache "$ENV{XDG_CACHE_HOME}")
+endif()
+set(EMX_CACHE_DIR "${_emx_cache}/emx" CACHE PATH
+    "Exported models by content, shared by all build trees; empty: keep none")
+unset(_emx_cache)
+
 # _emx_stale(<out> <stamp> <key> <product>...): why a step must run, or empty if what it left is
 # still right. A stamp is JSON: the key of the step and each file it read with its hash.
 function(_emx_stale out stamp key)

@@ -3,8 +3,6 @@
 # may look through the sysroot or the emulator in a cross build, so it is not used.
 
 set(EMX_PYTHON_EXECUTABLE "" CACHE FILEPATH "Python that runs emx; empty: look for one")
-set(EMX_CACHE_DIR "" CACHE PATH
-    "Directory for exported models, shared by all build trees; empty: emx in the user's cache")
 
 # _emx_python_command(<out> <root> <python>): how that Python runs with emx of `root` importable.
 function(_emx_python_command out root python)

@@ -32,28 +32,33 @@ int main(void) {
     return 0;
 }
 """
-PRINTED = "y = 0 20 0 40"  # what MAIN prints with bundle(): relu(-x), times ten, after rounding
+PRINTED = "y = 0 20 0 40"  # what MAIN prints with bundle(): ten times relu(-x)
 
 
 def bundle(bias: float = 0.0) -> Bundle:
-    """y = relu(bias - x) as an exported model, with test vectors computed here."""
+    """y = 1 relu(bias - x) as an exported model, with test vectors computed here."""
     x = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 1, 4)
-    w, b = -np.eye(4, dtype=np.float32), np.full(4, bias, np.float32)
-    z = x @ w.T + b
+    one = np.eye(4, dtype=np.float32)
+    b = np.full(4, bias, np.float32)
+    z = b - x
     y = np.maximum(z, 0)
     t = TensorType((1, 4))
-    origin = Origin("fc", "net.py:7", "return F.relu(self.fc(x))")
-    nodes = (
-        AtenNode("linear", "aten.linear.default", (Ref("x"), Ref("w"), Ref("b")), {}, (t,), origin),
-        AtenNode("relu", "aten.relu.default", (Ref("linear"),), {}, (t,), origin),
+    calls = {
+        "linear": ("aten.linear.default", Ref("x"), Ref("w"), Ref("b")),
+        "relu": ("aten.relu.default", Ref("linear")),
+        "linear_1": ("aten.linear.default", Ref("relu"), Ref("one"), Ref("zero")),
+    }
+    nodes = tuple(
+        AtenNode(name, target, tuple(arguments), {}, (t,), Origin("fc", "net.py:7", f"x = {name}"))
+        for name, (target, *arguments) in calls.items()
     )
     return Bundle(
         name="net",
         inputs=(("x", t),),
-        outputs=(("y", Ref("relu")),),
+        outputs=(("y", Ref("linear_1")),),
         nodes=nodes,
-        tensors={"w": w, "b": b},
-        vectors=Vectors({"x": x}, {"y": y}, {"linear": z[0], "relu": y[0]}),
+        tensors={"w": -one, "b": b, "one": one, "zero": 0 * b},
+        vectors=Vectors({"x": x}, {"y": y}, {"linear": z[0], "relu": y[0], "linear_1": y[0]}),
     )
 
 
@@ -111,7 +116,9 @@ class Project:
     def build_dir(self, tree: str = "build") -> Path:
         return self.path / tree
 
-    def configure(self, *options: str, toolchain: Path | None = None, tree: str = "build") -> Result:
+    def configure(
+        self, *options: str, toolchain: Path | None = None, tree: str = "build"
+    ) -> Result:
         cross = [f"--toolchain={toolchain}"] if toolchain else []
         return self.run(
             "cmake", "-S", self.path, "-B", self.build_dir(tree), "-G", self.generator,
@@ -148,7 +155,9 @@ def project(tmp_path: Path, cache: Path) -> Project:
             f"-DEMX_PYTHON_EXECUTABLE={sys.executable}",
             f"-DEMX_CACHE_DIR={cache}",
         ),
-        environment={"VIRTUAL_ENV": None, "CMAKE_GENERATOR": None, "CMAKE_PREFIX_PATH": None},
+        environment=dict.fromkeys(
+            ("VIRTUAL_ENV", "PYTHONPATH", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CC", "CFLAGS")
+        ),
     )
     made.write("main.c", MAIN)
     return made

@@ -235,13 +235,18 @@ def test_sysroot_modes(project: Project, tmp_path: Path) -> None:
         f"set(CMAKE_FIND_ROOT_PATH_MODE_{m} ONLY)\n"
         for m in ("PROGRAM", "LIBRARY", "INCLUDE", "PACKAGE")
     )
-    root = f'set(CMAKE_FIND_ROOT_PATH "{sysroot}")\nset(CMAKE_C_COMPILER {shutil.which("arm-none-eabi-gcc")})\n'
-    toolchain = project.write("own.cmake", OWN_TOOLCHAIN + root + modes)
+    root = f'set(CMAKE_FIND_ROOT_PATH "{sysroot}")\n'
+    programs = "".join(
+        f"set(CMAKE_{name} {shutil.which(f'arm-none-eabi-{program}')})\n"
+        for name, program in (("C_COMPILER", "gcc"), ("AR", "ar"), ("RANLIB", "ranlib"))
+    )
+    toolchain = project.write("own.cmake", OWN_TOOLCHAIN + root + programs + modes)
     project.options = tuple(o for o in project.options if "PYTHON" not in o)
     python = Path(sys.executable).parent
     project.environment["VIRTUAL_ENV"] = str(python.parent)
     project.cmakelists(MODEL)
-    project.configure(toolchain=toolchain).ok()
+    ninja = f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}"
+    project.configure(ninja, toolchain=toolchain).ok()
     project.build().ok()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import M4, TOOLCHAINS, Project, bundle, tools
+from conftest import M4, ROOT, TOOLCHAINS, Project, bundle, tools
 from test_build import FIVE_LINES
 
 from emx.bundle import Bundle
@@ -84,7 +84,9 @@ def test_page_is_shown_and_the_next_run_tries_again(project: Project) -> None:
     project.cmakelists(FIVE_LINES)
     unsupported().save(project.path / "net.emx")
     command = (sys.executable, "-m", "emx", "compile", "net.emx", "-o", "out")
+    project.environment["PYTHONPATH"] = str(ROOT / "python")
     page = project.run(*command).fails().text.splitlines()
+    project.environment["PYTHONPATH"] = None
     assert page[0].startswith("emx: error:")
     for _ in range(2):
         text = project.configure().fails().text
@@ -119,7 +121,7 @@ def test_no_python(project: Project, python: str) -> None:
 
 def test_optional_package(project: Project) -> None:
     """find_package without REQUIRED: not found, and the project goes on."""
-    head = "find_package(emx CONFIG)\nmessage(\"FOUND ${emx_FOUND}\")\n"
+    head = 'find_package(emx CONFIG)\nmessage("FOUND ${emx_FOUND}")\n'
     project.cmakelists("", head=head)
     text = project.configure("-DEMX_PYTHON_EXECUTABLE=/bin/false").ok().text
     assert "FOUND 0" in text

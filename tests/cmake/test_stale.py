@@ -52,7 +52,8 @@ def test_changed_model(project: Project, generator: str) -> None:
 
 @GENERATORS
 @pytest.mark.parametrize(
-    "file", ["net/net.c", "net/net_weights.bin", "net_test/net_vectors.bin", "net/configure/net.json"]
+    "file",
+    ["net/net.c", "net/net_weights.bin", "net_test/net_vectors.bin", "net/configure/net.json"],
 )
 def test_deleted_product(project: Project, generator: str, file: str) -> None:
     """Whatever is deleted below the build tree comes back."""

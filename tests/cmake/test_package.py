@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""emx as a package: the wheel, the editable install, and what find_package makes of them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import M4, PRINTED, ROOT, Project, run
+from test_build import FIVE_LINES, worked
+
+VERSION = (ROOT / "VERSION").read_text().strip()
+SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+SHIPPED = ("CMakeLists.txt", "VERSION", "pyproject.toml", "README.md", "LICENSE")
+FOLDERS = ("boards", "cmake", "packaging", "python", "runtime", "toolchains")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a source distribution has, so that building leaves nothing in the tree."""
+    copy = tmp_path_factory.mktemp("source") / "emx tree"
+    copy.mkdir()
+    for name in SHIPPED:
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, copy)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    pip(source, "wheel", "--no-deps", "--no-build-isolation", "-w", str(out), ".")
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def pip(cwd: Path, *arguments: str, prefix: Path | None = None) -> None:
+    target = ["--python", str(prefix / "bin/python3")] if prefix else []
+    command = (sys.executable, "-m", "pip", *target, *arguments, "-q", "--no-index")
+    run(*command, cwd=cwd, PIP_DISABLE_PIP_VERSION_CHECK="1").ok()
+
+
+def environment(prefix: Path) -> Path:
+    """A virtual environment that sees this one's packages, but not its emx."""
+    run(sys.executable, "-m", "venv", "--without-pip", prefix, cwd=prefix.parent).ok()
+    (prefix / SITE / "deps.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return prefix
+
+
+def use(project: Project, prefix: Path) -> None:
+    """The project finds emx by nothing but the PATH."""
+    project.options = tuple(o for o in project.options if "EMX_CACHE_DIR" in o)
+    path = f"{prefix / 'bin'}:{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
+    project.environment["PATH"] = path
+
+
+def cached(project: Project, name: str) -> str:
+    lines = (project.build_dir() / "CMakeCache.txt").read_text().splitlines()
+    (value,) = (line.partition("=")[2] for line in lines if line.startswith(f"{name}:"))
+    return value
+
+
+def test_wheel_contents(wheel: Path) -> None:
+    """Everything that a build needs lies in the package, as in the source tree."""
+    assert wheel.name == f"emx-{VERSION}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as z:
+        names = set(z.namelist())
+    for folder in ("boards", "cmake", "runtime", "toolchains"):
+        files = [f for f in (ROOT / folder).rglob("*") if f.is_file()]
+        assert {f"emx/{f.relative_to(ROOT)}" for f in files} <= names
+    for file in (ROOT / "python/emx").rglob("*"):
+        if file.suffix in (".py", ".j2"):
+            assert f"emx/{file.relative_to(ROOT / 'python/emx')}" in names
+    assert f"emx-{VERSION}.data/data/share/cmake/emx/emx-config.cmake" in names
+    assert "emx/VERSION" in names
+    assert not [n for n in names if "/tests/" in n or n.endswith(".pyc")]
+
+
+def test_installed(project: Project, wheel: Path, tmp_path: Path) -> None:
+    """find_package needs no hint when the environment is on the PATH; nor does a cross build."""
+    prefix = environment(tmp_path / "venv")
+    pip(tmp_path, "install", "--no-deps", str(wheel), prefix=prefix)
+    package = prefix / SITE / "emx"
+    use(project, prefix)
+    project.cmakelists(FIVE_LINES, head=f"find_package(emx {VERSION} CONFIG REQUIRED)")
+    project.configure().ok()
+    assert cached(project, "emx_DIR") == str(prefix / "share/cmake/emx")
+    assert cached(project, "_EMX_PYTHON_PASSED").startswith(f"{prefix / 'bin/python3'};")
+    project.build().ok()
+    assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
+    assert worked(project.build().ok().text) == []
+    project.configure(toolchain=package / "toolchains" / M4.name, tree="m4").ok()
+    project.build(tree="m4").ok()
+    assert "0 tests failed out of 1" in project.ctest(tree="m4").ok().text
+    printed = project.run(prefix / "bin/emx", "--cmake-dir").ok().text.strip()
+    assert printed == str(package / "cmake")
+
+
+def test_editable(project: Project, source: Path, tmp_path: Path) -> None:
+    """An editable install leads to the source tree and keeps no copies that could go stale."""
+    prefix = environment(tmp_path / "venv")
+    pip(source, "install", "--no-deps", "--no-build-isolation", "-e", ".", prefix=prefix)
+    assert not (prefix / SITE / "emx").exists()
+    use(project, prefix)
+    project.cmakelists(FIVE_LINES)
+    project.configure().ok()
+    assert cached(project, "_EMX_PYTHON_PASSED") == f"{prefix / 'bin/python3'};{VERSION} {source}"
+    project.build().ok()
+    assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
+    printed = project.run(prefix / "bin/emx", "--cmake-dir").ok().text.strip()
+    assert printed == str(source / "cmake")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (VERSION, True),
+        (".".join(VERSION.split(".")[:2]), True),
+        (f"{VERSION} EXACT", True),
+        ("0.0.9", False),
+        ("99", False),
+        (f"{VERSION}...<99", True),
+        ("90...99", False),
+    ],
+)
+def test_version(project: Project, asked: str, found: bool) -> None:
+    """A 32-bit target is no other version: the toolchain plays no part."""
+    project.cmakelists(
+        "", head=f'find_package(emx {asked} CONFIG)\nmessage("FOUND ${{emx_FOUND}}")'
+    )
+    for toolchain in (None, M4):
+        text = project.configure(toolchain=toolchain, tree=str(toolchain)[-5:]).ok().text
+        assert f"FOUND {int(found)}" in text
+
+
+def test_preset(tmp_path: Path) -> None:
+    """The presets of the source tree are valid."""
+    text = run("cmake", "--list-presets=all", ROOT, cwd=tmp_path).code
+    assert text == 0
