@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import emx.export
+import emx
 from emx.bundle import Bundle, Ref
 from emx.errors import EmxError
 from emx.export import cached_export
@@ -72,17 +72,17 @@ X = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 3.0, -2.0, 0.75]])
 
 
 def export(function: Callable[..., Any], **options: Any) -> Bundle:
-    return emx.export.export(Calls(function).eval(), (X,), **options)
+    return emx.export(Calls(function).eval(), (X,), **options)
 
 
 def refusal(model: Any, *args: Any, **options: Any) -> EmxError:
     with pytest.raises(EmxError) as caught:
-        emx.export.export(model, *args, **options)
+        emx.export(model, *args, **options)
     return caught.value
 
 
 def test_a_module_becomes_a_bundle() -> None:
-    bundle = emx.export.export(Net().eval(), IMAGE, name="net")
+    bundle = emx.export(Net().eval(), IMAGE, name="net")
     assert [(name, str(t)) for name, t in bundle.inputs] == [("image", "f32[2x2x6x6]")]
     assert bundle.outputs == (("softmax", Ref("softmax")),)
     assert [n.target for n in bundle.nodes] == [
@@ -103,7 +103,7 @@ def test_a_module_becomes_a_bundle() -> None:
 
 
 def test_vectors_are_what_pytorch_gives() -> None:
-    bundle = emx.export.export(Net().eval(), IMAGE, vectors=3)
+    bundle = emx.export(Net().eval(), IMAGE, vectors=3)
     vectors = bundle.vectors
     assert vectors.count == 3
     np.testing.assert_array_equal(vectors.inputs["image"][0], IMAGE[0])
@@ -119,7 +119,7 @@ def test_vectors_are_what_pytorch_gives() -> None:
 
 
 def test_origins_name_the_users_line_and_module() -> None:
-    bundle = emx.export.export(Net().eval(), IMAGE)
+    bundle = emx.export(Net().eval(), IMAGE)
     origins = {n.target: n.origin for n in bundle.nodes}
     conv, softmax = origins["aten.conv2d.default"], origins["aten.softmax.int"]
     assert (conv.module, softmax.module) == ("conv", "")
@@ -135,7 +135,7 @@ def test_calls_under_no_grad_keep_their_origin() -> None:
                 y = self.fc(x)
             return torch.relu(y)
 
-    bundle = emx.export.export(Guarded(lambda s, x: x).eval(), (X,))
+    bundle = emx.export(Guarded(lambda s, x: x).eval(), (X,))
     assert (bundle.nodes[0].origin.module, bundle.nodes[0].origin.text) == ("fc", "y = self.fc(x)")
 
 
@@ -150,7 +150,7 @@ def test_a_call_starts_from_a_fresh_copy_and_leaves_the_model_alone() -> None:
             return x * self.calls
 
     model = Counting()
-    vectors = emx.export.export(model, (X,), vectors=3).vectors
+    vectors = emx.export(model, (X,), vectors=3).vectors
     np.testing.assert_array_equal(vectors.outputs["mul"], vectors.inputs["x"])
     assert model.calls == 0
 
@@ -189,7 +189,7 @@ def test_arguments_by_keyword_nested_and_constant() -> None:
             return xs[0] * d["u"] - k if flag else xs[1]
 
     example = {"xs": [X, X + 1], "d": {"u": X + 2}, "flag": True, "k": X + 3}
-    bundle = emx.export.export(Takes(), example, vectors=2)
+    bundle = emx.export(Takes(), example, vectors=2)
     assert [name for name, _ in bundle.inputs] == ["xs_0", "xs_1", "d_u", "k"]
     i = bundle.vectors.inputs
     expected = i["xs_0"] * i["d_u"] - i["k"]
@@ -210,7 +210,7 @@ def test_tied_weights_appear_once_and_names_do_not_clash() -> None:
             values, _ = torch.topk(self.b(self.a(x)) * self.mul, 2)
             return values * self.topk[0] + self.topk[1]
 
-    bundle = emx.export.export(Tied().eval(), (X,))
+    bundle = emx.export(Tied().eval(), (X,))
     assert list(bundle.tensors) == ["p_mul", "a.weight", "a.bias", "b.bias", "p_topk_0", "p_topk_1"]
     names = [n for node in bundle.nodes for n in node.output_names]
     assert not set(names) & set(bundle.tensors)
@@ -232,7 +232,7 @@ def test_operators_that_stay_whole() -> None:
             x = functional.avg_pool1d(functional.pad(x, (1, 1), mode="reflect"), 2)
             return functional.log_softmax(x, dim=-1)
 
-    bundle = emx.export.export(Whole().eval(), (X[None],))
+    bundle = emx.export(Whole().eval(), (X[None],))
     targets = {n.target.split(".")[1] for n in bundle.nodes}
     assert targets >= {
         "lstm", "gru", "scaled_dot_product_attention", "layer_norm", "rms_norm", "gelu", "silu",
@@ -302,7 +302,7 @@ def test_inputs_that_emx_cannot_hold() -> None:
 
 def test_inputs_are_pinned_by_name() -> None:
     model = Calls(lambda s, x: x * 2).eval()
-    bundle = emx.export.export(model, inputs=["x=f32[3x5]"])
+    bundle = emx.export(model, inputs=["x=f32[3x5]"])
     assert [str(t) for _, t in bundle.inputs] == ["f32[3x5]"]
     assert "forward() has no argument y" in refusal(model, inputs=["y=f32[3]"]).head.what
     for spec in ("x:f32[3]", "x=f33[3]", "x=f32[3", "=f32[3]", "x", "x=f32[-3]"):
@@ -320,7 +320,7 @@ def test_dynamic_extents_are_refused_or_pinned(tmp_path: Path) -> None:
         error = refusal(model)
         assert error.head.what == "the input x: its shape is not fixed"
         assert "--inputs x=f32[2x4]" in (error.head.hint or "")
-        bundle = emx.export.export(model, inputs=["x=f32[5x4]"])
+        bundle = emx.export(model, inputs=["x=f32[5x4]"])
         assert str(bundle.inputs[0][1]) == "f32[5x4]"
         assert bundle.nodes[0].origin.module == "fc"
         assert bundle.nodes[0].origin.source.startswith("test_export.py:")
@@ -355,7 +355,7 @@ def test_sample_inputs_come_first_unless_they_are_one_value(tmp_path: Path) -> N
     for value, own in ((X, True), (torch.zeros(2, 4), False)):
         program = torch.export.export(Calls(lambda s, x: x * 2).eval(), (value,))
         torch.export.save(program, tmp_path / "net.pt2")
-        first = emx.export.export(tmp_path / "net.pt2", vectors=2).vectors.inputs["x"][0]
+        first = emx.export(tmp_path / "net.pt2", vectors=2).vectors.inputs["x"][0]
         expected = X if own else generate(0, TensorType((2, 4)), 1, 0)[0]
         np.testing.assert_array_equal(first, expected)
 
@@ -367,12 +367,12 @@ def test_example_files(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", batch[0])
     torch.save({"x": torch.tensor(batch)}, tmp_path / "a.pt")
     for name, own in (("a.npz", 3), ("a.npy", 1), ("a.pt", 3)):
-        bundle = emx.export.export(model, (X,), example_file=tmp_path / name, vectors=4)
+        bundle = emx.export(model, (X,), example_file=tmp_path / name, vectors=4)
         inputs = bundle.vectors.inputs["x"]
         np.testing.assert_array_equal(inputs[:own], batch[:own])
         generated = generate(0, TensorType((2, 4)), 4 - own, 0)
         np.testing.assert_array_equal(inputs[own:], generated)
-    bundle = emx.export.export(model, (X,), example_file=tmp_path / "a.npz", vectors=2)
+    bundle = emx.export(model, (X,), example_file=tmp_path / "a.npz", vectors=2)
     np.testing.assert_array_equal(bundle.vectors.inputs["x"], batch[:2])
 
 
@@ -431,7 +431,7 @@ def make():
 
 def test_a_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(sys.modules), list(sys.path)
-    bundle = emx.export.export(script(tmp_path, MAKE))
+    bundle = emx.export(script(tmp_path, MAKE))
     assert bundle.name == "build"
     assert bundle.nodes[0].origin.source == "net.py:5"
     np.testing.assert_array_equal(bundle.vectors.outputs["relu"][0], [1, 0])
@@ -464,10 +464,10 @@ def test_a_missing_script(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_a_model(tmp_path: Path) -> None:
-    bundle = emx.export.export(Net().eval(), IMAGE, name="net")
+    bundle = emx.export(Net().eval(), IMAGE, name="net")
     bundle.save(tmp_path / "net.emx")
-    assert emx.export.export(tmp_path / "net.emx").to_bytes() == bundle.to_bytes()
-    assert emx.export.export(tmp_path / "net.emx", name="other").name == "other"
+    assert emx.export(tmp_path / "net.emx").to_bytes() == bundle.to_bytes()
+    assert emx.export(tmp_path / "net.emx", name="other").name == "other"
 
 
 def archive(folder: Path) -> Path:
@@ -477,8 +477,8 @@ def archive(folder: Path) -> Path:
 
 
 EXPORT = """
-import sys, pathlib, emx.export
-emx.export.export(sys.argv[1]).save(pathlib.Path(sys.argv[2]))
+import sys, pathlib, emx
+emx.export(sys.argv[1]).save(pathlib.Path(sys.argv[2]))
 """
 
 
@@ -498,16 +498,17 @@ def test_export_is_the_same_bytes_in_any_directory_under_any_hash_seed(tmp_path:
     second = tmp_path / "other place" / "net.pt2"
     second.parent.mkdir()
     second.write_bytes(first.read_bytes())
-    expected = emx.export.export(first).to_bytes()
-    assert emx.export.export(second).to_bytes() == expected
+    expected = emx.export(first).to_bytes()
+    assert emx.export(second).to_bytes() == expected
     assert python(EXPORT, second, tmp_path / "out.emx", seed="1") == ""
     assert (tmp_path / "out.emx").read_bytes() == expected
 
 
 CACHED = """
-import sys, pathlib, emx.export
+import sys, pathlib
+from emx.export import cached_export
 out, cache = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-emx.export.cached_export(sys.argv[1], out, cache_dir=cache)
+cached_export(sys.argv[1], out, cache_dir=cache)
 assert "torch" not in sys.modules
 """
 
@@ -581,7 +582,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_importing_emx_export_imports_no_torch() -> None:
-    python("import sys, emx.export; assert not {'torch', 'jinja2'} & set(sys.modules)")
+    python("import sys, emx.export, emx; assert not {'torch', 'jinja2'} & set(sys.modules)")
 
 
 @pytest.mark.parametrize("name", ["ad", "kws", "ic", "vww", "sww"])
@@ -589,7 +590,7 @@ def test_the_reference_networks(name: str) -> None:
     if not MODELS.is_dir():
         pytest.skip("needs the reference networks in ../shared/models")
     stored = np.load(MODELS / f"{name}_vectors.npz")
-    bundle = emx.export.export(
+    bundle = emx.export(
         MODELS / f"{name}.pt2", example_file=MODELS / f"{name}_vectors.npz", vectors=2
     )
     np.testing.assert_array_equal(bundle.vectors.inputs["x"][:, 0], stored["x"][:2])

@@ -29,7 +29,7 @@ EXPORT_LINES = (
     "  program = torch.export.export(model.eval(), (example_input,))\n"
     '  torch.export.save(program, "model.pt2")'
 )
-_AGAIN = "copy or export the model again"
+AGAIN = "copy or export the model again"
 _CHANGED = "it was not written by torch.export.save, or was changed later; export the model again"
 
 _FORMAT, _VERSION = b"pt2", b"0"
@@ -77,7 +77,7 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise EmxError(f"cannot read {path}: {error.strerror}") from None
     if not data:
-        raise EmxError(f"{path.name} is empty", at=str(path), hint=_AGAIN)
+        raise EmxError(f"{path.name} is empty", at=str(path), hint=AGAIN)
     return data
 
 
@@ -145,7 +145,7 @@ def _opened(data: bytes, path: Path) -> Iterator[zipfile.ZipFile]:
         # The last 22 bytes are the end of PyTorch's zip archives; one of them may be damaged.
         end = sum(a == b for a, b in zip(data[-22:], b"PK\x05\x06", strict=False))
         what = f"is damaged: {error}" if end >= 3 else "is cut short: its end is missing"
-        raise EmxError(f"{path.name} {what}", at=str(path), hint=_AGAIN) from None
+        raise EmxError(f"{path.name} {what}", at=str(path), hint=AGAIN) from None
 
 
 def check(data: bytes, path: Path) -> Checked:
@@ -167,6 +167,8 @@ def check(data: bytes, path: Path) -> Checked:
     kept = {k: v for k, v in content.items() if not _IGNORED.fullmatch(k)}
     kept |= {name: _config(content, name, path) for name in _CONFIGS}
     kept[_PROGRAM] = _json(content, _PROGRAM, path, program_json.clean)
+    if not content[_SAMPLES].startswith(b"PK"):
+        raise refuse(path, _SAMPLES, "its sample inputs are in an old format")
     kept[_SAMPLES] = b""
     return Checked(_pack(kept), content[_SAMPLES])
 
@@ -199,7 +201,7 @@ def _json(content: dict[str, bytes], name: str, path: Path, clean: Any) -> bytes
     try:
         return json.dumps(clean(json.loads(content[name]))).encode()
     except program_json.Refused as error:
-        raise refuse(path, name, str(error)) from None
+        raise refuse(path, name, str(error), error.hint) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise refuse(path, name, "a part is not what PyTorch writes") from None
 
@@ -217,9 +219,9 @@ def _why_refused(name: str) -> str:
     return reasons[0] if reasons else f"it has a part that PyTorch does not write: {name[:80]!r}"
 
 
-def refuse(path: Path, member: str, what: str) -> EmxError:
+def refuse(path: Path, member: str, what: str, hint: str | None = None) -> EmxError:
     at = f"{path} ({member})" if member else str(path)
-    return EmxError(f"{path.name} is refused: {what}", at=at, hint=_CHANGED)
+    return EmxError(f"{path.name} is refused: {what}", at=at, hint=hint or _CHANGED)
 
 
 def _is_text(data: bytes) -> bool:

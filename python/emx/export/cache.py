@@ -23,8 +23,7 @@ from typing import Any
 
 from emx.bundle import is_bundle
 from emx.errors import EmxError
-
-_VERSION = Path(__file__).resolve().parents[3] / "VERSION"
+from emx.version import VERSION
 
 
 def cached_export(
@@ -66,13 +65,6 @@ def _runs_code(model: str, options: Mapping[str, Any]) -> bool:
 def _script(model: str) -> str:
     script, colon, _ = model.rpartition(":")
     return script if colon and script.endswith(".py") else ""
-
-
-def emx_version() -> str:
-    """The version of the source tree that this file lies in, else of the installed package."""
-    if _VERSION.is_file():
-        return _VERSION.read_text().strip()
-    return metadata.version("emx")
 
 
 def torch_version() -> str:
@@ -123,10 +115,8 @@ def _source(name: str) -> str:
 
 def _is_ours(file: Path) -> bool:
     places = [sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]), "/proc", "/sys", "/dev"]
-    return (
-        any(file.is_relative_to(Path(place).resolve()) for place in places)
-        or any(part in ("site-packages", "dist-packages", "__pycache__") for part in file.parts)
-        or file == _VERSION
+    return any(file.is_relative_to(Path(place).resolve()) for place in places) or any(
+        part in ("site-packages", "dist-packages", "__pycache__") for part in file.parts
     )
 
 
@@ -145,7 +135,7 @@ def _key(model: str, named: tuple[Path, ...], options: Mapping[str, Any]) -> str
         "name": options.get("name") or named[0].stem,
         "options": {k: v for k, v in sorted(options.items()) if k not in ("name", "example_file")},
         "suffixes": [f.suffix for f in named],
-        "emx": [emx_version(), _sources()],
+        "emx": [VERSION, _sources()],
         "torch": torch_version(),
         "machine": platform.machine(),
     }
@@ -197,10 +187,12 @@ def _write(out: Path, data: bytes) -> None:
     """Write a file whole or not at all; leave it alone if it has this content."""
     if out.is_file() and out.read_bytes() == data:
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(out)
+    except OSError as error:
+        raise EmxError(f"cannot write {out}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)

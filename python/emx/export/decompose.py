@@ -11,6 +11,7 @@ from torch.export.graph_signature import OutputKind
 
 from emx.errors import EmxError, Problem
 from emx.export.origin import ORIGIN_KEYS, common_root, origin_of, user_frames
+from emx.export.torchtools import explained
 
 # Operators that emx has kernels for, or will have; PyTorch decomposes all others.
 _WHOLE = """
@@ -45,7 +46,8 @@ def decompose(program: Any) -> Any:
     whole = frozenset(_WHOLE.split())
     for op in [op for op in table if packet(op) in whole]:
         del table[op]
-    functional = program.run_decompositions(table)
+    with explained("PyTorch cannot lower this model"):
+        functional = program.run_decompositions(table)
     _restore_origins(program, functional)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")
     return functional

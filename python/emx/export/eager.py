@@ -13,8 +13,9 @@ import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Bundle
+from emx.errors import EmxError
 from emx.export.convert import to_numpy, user_inputs
-from emx.ir import Array
+from emx.ir import Array, DType, TensorType
 
 
 def eager_outputs(
@@ -25,13 +26,32 @@ def eager_outputs(
     A call may change the module (buffers, caches, a first-call flag), so that each vector starts
     from a copy.
     """
-    count = len(next(iter(inputs.values()))) if inputs else 1
+    count = len(next(iter(inputs.values())))
+    types = _types(bundle)
     rows: dict[str, list[Array]] = {name: [] for name, _ in bundle.outputs}
     for k in range(count):
         results = _call(module, program, [inputs[name][k] for name, _ in bundle.inputs])
-        for (name, _), value in zip(bundle.outputs, results, strict=True):
-            rows[name].append(to_numpy(value))
+        for (name, ref), value in zip(bundle.outputs, results, strict=True):
+            rows[name].append(_checked(f"the output {name}", value, types[ref.name]))
     return {name: np.stack(row) for name, row in rows.items()}
+
+
+def _types(bundle: Bundle) -> dict[str, TensorType]:
+    """Value name -> type."""
+    known = {k: TensorType(a.shape, DType.of(a.dtype)) for k, a in bundle.tensors.items()}
+    outputs = [zip(n.output_names, n.outputs, strict=True) for n in bundle.nodes]
+    return known | dict(bundle.inputs) | {name: t for pairs in outputs for name, t in pairs}
+
+
+def _checked(what: str, value: Any, expected: TensorType) -> Array:
+    array = to_numpy(value)
+    found = TensorType(array.shape, DType.of(array.dtype))
+    if found != expected:
+        raise EmxError(
+            f"{what} is {expected} in the exported program, but PyTorch computes {found}",
+            hint="what a model computes must not depend on the values of its inputs",
+        )
+    return array
 
 
 def _call(module: Any, program: Any, arrays: list[Array]) -> list[Any]:
@@ -55,6 +75,7 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
     `program` is the decomposed program that `bundle` was converted from.
     """
     names = {n.name: n.output_names for n in bundle.nodes}
+    types = _types(bundle)
     values = _placeholders(program, [inputs[name][0] for name, _ in bundle.inputs])
     layers: dict[str, Array] = {}
     for node in program.graph.nodes:
@@ -65,7 +86,8 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
             values[node.name] = result = node.target(*args, **kwargs)
         if node.name in names:
             results = result if isinstance(result, tuple | list) else [result]
-            layers |= zip(names[node.name], map(to_numpy, results), strict=True)
+            for name, value in zip(names[node.name], results, strict=True):
+                layers[name] = _checked(f"the value {name}", value, types[name])
     return layers
 
 

@@ -48,7 +48,11 @@ _GRAMMAR = (
 
 
 class Refused(Exception):
-    """Says what in the program could make PyTorch run code."""
+    """Says what in the program could make PyTorch run code; `hint` is for honest files."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 def clean(program: Any) -> Any:
@@ -105,7 +109,10 @@ def _operator(target: Any) -> str:
             return str(target)
     elif isinstance(target, str) and _OTHER_OPERATORS.fullmatch(target):
         return target
-    raise Refused(f"the operator {repr(target)[:80]} is not one of PyTorch's ATen operators")
+    raise Refused(
+        f"the operator {repr(target)[:80]} is not one of PyTorch's ATen operators",
+        "if it is an operator of yours, give the model as SCRIPT.py:FUNCTION",
+    )
 
 
 def _expression(text: Any) -> str:
@@ -164,8 +171,8 @@ def _tree(text: Any, key_pattern: re.Pattern[str]) -> Any:
 def _check_tree(tree: Any, key_pattern: re.Pattern[str]) -> None:
     if tree["type"] not in _CONTAINERS:
         raise Refused(
-            f"its inputs or results are in a {str(tree['type'])[:80]}; "
-            "PyTorch restores only tuples, lists and dicts without running code"
+            f"its inputs or results are in a {str(tree['type'])[:80]}",
+            "take and return tensors in tuples, lists or dicts",
         )
     context = json.loads(tree["context"]) if tree["context"] is not None else None
     for key in context or []:

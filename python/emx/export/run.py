@@ -17,12 +17,12 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from emx.bundle import Bundle, Vectors
 from emx.errors import EmxError
 from emx.export import eager, scripts, sources
-from emx.export.cache import emx_version
 from emx.export.convert import convert
 from emx.export.decompose import decompose
 from emx.export.inputs import generate, parse_pins, read_example_file
 from emx.export.torchtools import calm, explained
 from emx.ir import Array
+from emx.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
     if options.vectors < 1:
         raise EmxError(f"{options.vectors} test vectors", hint="one is the least")
     pins = parse_pins(options.inputs)
-    with calm(), _neighbours(model):
+    with calm(), _neighbours(model, options):
         source = _source(model, example_inputs, pins, options)
         functional = decompose(source.program)
         names = output_names(source.program, options.outputs, {n for n, _ in source.inputs})
@@ -51,15 +51,15 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
         inputs = _test_inputs(source, options)
         with explained("the model fails on its test inputs", hint=_INPUT_HINT):
             outputs = eager.eager_outputs(source.module, source.program, bundle, inputs)
-        layers = eager.layer_values(functional, bundle, inputs)
+            layers = eager.layer_values(functional, bundle, inputs)
     return replace(bundle, vectors=Vectors(inputs, outputs, layers))
 
 
-def _neighbours(model: Any) -> contextlib.AbstractContextManager[None]:
-    """Python files beside a model can be imported, also during its calls."""
-    if not isinstance(model, str):
-        return contextlib.nullcontext()
-    return scripts.importable(Path(model).parent)
+def _neighbours(model: Any, options: Options) -> contextlib.AbstractContextManager[None]:
+    """Let a script or a pickle import the files beside it, also during its calls; no other."""
+    if isinstance(model, str) and (scripts.split(model) or options.allow_pickle):
+        return scripts.importable(Path(model).parent)
+    return contextlib.nullcontext()
 
 
 def _source(
@@ -131,7 +131,7 @@ def _unique(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
 def producer() -> dict[str, str]:
     """What a bundle's numbers depend on besides the model."""
     return {
-        "emx": emx_version(),
+        "emx": VERSION,
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }

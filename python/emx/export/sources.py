@@ -47,7 +47,8 @@ def from_path(path: str, example_inputs: Any, pins: Pins, allow_pickle: bool) ->
     file = Path(path)
     data = archive.read(file)
     if archive.kind_of(data, file) is archive.Kind.EXPORTED:
-        return from_program(load_archive(data, file), pins)
+        with explained(f"PyTorch cannot use {file.name}", hint=archive.AGAIN):
+            return from_program(load_archive(data, file), pins)
     if not allow_pickle:
         raise pickles.refuse(data, file)
     return from_module(pickles.load(data, file), example_inputs, pins)
@@ -61,7 +62,7 @@ def load_archive(data: bytes, path: Path) -> Any:
     except Exception:  # a pickle that needs more than tensors, or a damaged one
         raise archive.refuse(path, "data/sample_inputs/model.pt", "its sample inputs hold more "
                              "than tensors and plain values") from None  # fmt: skip
-    with explained(f"PyTorch cannot load {path.name}", hint="export the model again"):
+    with explained(f"PyTorch cannot load {path.name}", hint=archive.AGAIN):
         program = torch.export.load(io.BytesIO(checked.archive))
     if _is_call(samples):
         program.example_inputs = samples
