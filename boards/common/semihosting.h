@@ -19,7 +19,8 @@ enum {
 // Modes of EMX_SYS_OPEN, as fopen() counts them.
 enum { EMX_OPEN_RB = 1, EMX_OPEN_W = 4, EMX_OPEN_WB = 5, EMX_OPEN_A = 8, EMX_OPEN_AB = 9 };
 
-static inline int32_t emx_semihost(uint32_t operation, const void *argument) {
+static inline int32_t emx_semihost(uint32_t operation, const void *argument)
+{
     register uint32_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = argument;
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
@@ -27,7 +28,8 @@ static inline int32_t emx_semihost(uint32_t operation, const void *argument) {
 }
 
 // The handle of a host file, or -1.
-static inline int32_t emx_semihost_open(const char *name, uint32_t mode) {
+static inline int32_t emx_semihost_open(const char *name, uint32_t mode)
+{
     const volatile char *end = name; // volatile: not a call of strlen, which a bench must not bring
     while (*end)
         end++;
@@ -37,13 +39,15 @@ static inline int32_t emx_semihost_open(const char *name, uint32_t mode) {
 
 // The number of bytes that were NOT transferred; `operation` is EMX_SYS_READ or EMX_SYS_WRITE.
 static inline int32_t emx_semihost_transfer(uint32_t operation, int32_t file, const void *data,
-                                            size_t bytes) {
+                                            size_t bytes)
+{
     const uint32_t block[3] = {(uint32_t)file, (uint32_t)(uintptr_t)data, (uint32_t)bytes};
     return emx_semihost(operation, block);
 }
 
 // End the program; the emulator exits with `code`.
-__attribute__((noreturn)) static inline void emx_semihost_exit(uint32_t code) {
+__attribute__((noreturn)) static inline void emx_semihost_exit(uint32_t code)
+{
     const uint32_t block[2] = {0x20026, code}; // ADP_Stopped_ApplicationExit
     for (;;)
         emx_semihost(EMX_SYS_EXIT_EXTENDED, block);

@@ -20,7 +20,8 @@ void _fini(void) {}
 
 // volatile: the loops must not become calls of memcpy and memset, which may be vectorised or live
 // in .data, before the copy is done.
-__attribute__((noinline, noreturn)) static void start(void) {
+__attribute__((noinline, noreturn)) static void start(void)
+{
     volatile uint32_t *to = __data_start;
     for (const volatile uint32_t *from = __data_load; to < __data_end;)
         *to++ = *from++;
@@ -33,7 +34,8 @@ __attribute__((noinline, noreturn)) static void start(void) {
 
 // Make a stack overflow a fault. The stack lies at the bottom of the RAM; what is below reads as
 // zero on some boards, so that without this the program would go on with lost variables.
-static void guard_stack(void) {
+static void guard_stack(void)
+{
 #if __ARM_ARCH >= 8
     __asm__ volatile("msr msplim, %0" ::"r"(__stack_limit));
 #else
@@ -51,20 +53,23 @@ static void guard_stack(void) {
 }
 
 // The FPU (and Helium) must be on before any function whose prologue may save its registers.
-__attribute__((noreturn)) void Reset_Handler(void) {
+__attribute__((noreturn)) void Reset_Handler(void)
+{
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; // CPACR: full access to CP10 and CP11
     __asm__ volatile("dsb\n\tisb" ::: "memory");
     guard_stack();
     start();
 }
 
-static void put_hex(char *to, uint32_t value) {
+static void put_hex(char *to, uint32_t value)
+{
     for (int i = 0; i < 8; i++)
         to[i] = "0123456789abcdef"[(value >> (28 - 4 * i)) & 15];
 }
 
 // `frame` is what the processor pushed: r0-r3, r12, lr, pc, xpsr.
-__attribute__((noreturn, used)) static void report_fault(const uint32_t *frame) {
+__attribute__((noreturn, used)) static void report_fault(const uint32_t *frame)
+{
     static char text[] = "emx: FAULT at pc 0x........, lr 0x........, CFSR 0x........\n";
     const uint32_t cfsr = *(volatile uint32_t *)0xE000ED28u;
     // STKOF, STKERR, MSTKERR: the stack overflowed, and there is no frame.
@@ -80,7 +85,8 @@ __attribute__((noreturn, used)) static void report_fault(const uint32_t *frame) 
 }
 
 // Starts on a fresh stack: the old one may be what went wrong.
-__attribute__((naked)) void Fault_Handler(void) {
+__attribute__((naked)) void Fault_Handler(void)
+{
     __asm__ volatile("mov r0, sp\n\t"
 #if __ARM_ARCH >= 8
                      "mov r1, #0\n\t"

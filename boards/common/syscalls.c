@@ -34,13 +34,15 @@ static struct {
     int32_t position;
 } files[FILES];
 
-static int fail(int error) {
+static int fail(int error)
+{
     errno = error;
     return -1;
 }
 
 // Is `file` open? Descriptors 0, 1 and 2 open themselves, on the emulator's console.
-static bool is_open(int file) {
+static bool is_open(int file)
+{
     static const uint8_t modes[CONSOLE] = {EMX_OPEN_RB, EMX_OPEN_W, EMX_OPEN_A};
     if (file < 0 || file >= FILES)
         return false;
@@ -51,7 +53,8 @@ static bool is_open(int file) {
 
 void _exit(int code) { emx_semihost_exit((uint32_t)code); }
 
-int _open(const char *name, int flags, int mode) {
+int _open(const char *name, int flags, int mode)
+{
     (void)mode;
     int file = CONSOLE;
     while (file < FILES && files[file].handle)
@@ -70,7 +73,8 @@ int _open(const char *name, int flags, int mode) {
     return file;
 }
 
-int _close(int file) {
+int _close(int file)
+{
     if (!is_open(file))
         return fail(EBADF);
     const uint32_t block[1] = {(uint32_t)files[file].handle - 1};
@@ -78,7 +82,8 @@ int _close(int file) {
     return emx_semihost(EMX_SYS_CLOSE, block) == 0 ? 0 : fail(EIO);
 }
 
-static int transfer(uint32_t operation, int file, const void *data, size_t bytes) {
+static int transfer(uint32_t operation, int file, const void *data, size_t bytes)
+{
     if (!is_open(file))
         return fail(EBADF);
     const int32_t left = emx_semihost_transfer(operation, files[file].handle - 1, data, bytes);
@@ -89,18 +94,21 @@ static int transfer(uint32_t operation, int file, const void *data, size_t bytes
     return done;
 }
 
-int _write(int file, const void *data, size_t bytes) {
+int _write(int file, const void *data, size_t bytes)
+{
     return transfer(EMX_SYS_WRITE, file, data, bytes);
 }
 
 int _read(int file, void *data, size_t bytes) { return transfer(EMX_SYS_READ, file, data, bytes); }
 
-static int32_t length(int file) {
+static int32_t length(int file)
+{
     const uint32_t block[1] = {(uint32_t)files[file].handle - 1};
     return emx_semihost(EMX_SYS_FLEN, block);
 }
 
-int _lseek(int file, int offset, int whence) {
+int _lseek(int file, int offset, int whence)
+{
     if (!is_open(file))
         return fail(EBADF);
     if (file < CONSOLE)
@@ -114,7 +122,8 @@ int _lseek(int file, int offset, int whence) {
     return files[file].position = base + offset;
 }
 
-int _fstat(int file, struct stat *status) {
+int _fstat(int file, struct stat *status)
+{
     if (!is_open(file))
         return fail(EBADF);
     *status = (struct stat){0};
@@ -125,7 +134,8 @@ int _fstat(int file, struct stat *status) {
 
 int _isatty(int file) { return file >= 0 && file < CONSOLE; }
 
-void *_sbrk(int increment) {
+void *_sbrk(int increment)
+{
     static char *top = __heap_start;
     if (increment > __heap_end - top) {
         errno = ENOMEM;
@@ -135,7 +145,8 @@ void *_sbrk(int increment) {
     return top - increment;
 }
 
-int _kill(int process, int signal) {
+int _kill(int process, int signal)
+{
     (void)process;
     emx_semihost_exit(128 + (uint32_t)signal);
 }

@@ -6,7 +6,8 @@ typedef struct {
     volatile uint32_t control, value, reload;
 } cmsdk_timer_t;
 
-uint64_t emx_port_ticks(void) {
+uint64_t emx_port_ticks(void)
+{
     cmsdk_timer_t *timer = (cmsdk_timer_t *)0x40000000u;
     if (!(timer->control & 1)) {
         timer->reload = timer->value = UINT32_MAX;

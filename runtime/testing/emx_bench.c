@@ -18,7 +18,8 @@ extern uint32_t __stack_limit[];
 // Filled by taps: ticks spent in each step, the clock when the last tap returned.
 static uint64_t step_ticks[MAX_STEPS], last_tap;
 
-void emx_test_tap(uint32_t step, const void *y) {
+void emx_test_tap(uint32_t step, const void *y)
+{
     (void)y;
     if (step < MAX_STEPS)
         step_ticks[step] = emx_port_ticks() - last_tap;
@@ -26,8 +27,8 @@ void emx_test_tap(uint32_t step, const void *y) {
 }
 
 // Bytes of stack that one call touches below this function's frame.
-__attribute__((noinline)) static uint32_t stack_of(const emx_test_model_t *m,
-                                                   const void *const x[]) {
+__attribute__((noinline)) static uint32_t stack_of(const emx_test_model_t *m, const void *const x[])
+{
     volatile uint32_t *top;
     __asm__ volatile("mov %0, sp" : "=r"(top));
     for (volatile uint32_t *p = __stack_limit; p < top; p++)
@@ -40,26 +41,30 @@ __attribute__((noinline)) static uint32_t stack_of(const emx_test_model_t *m,
 }
 
 // volatile: not a call of memset.
-static void fill(void *y, uint32_t bytes) {
+static void fill(void *y, uint32_t bytes)
+{
     volatile unsigned char *p = (volatile unsigned char *)y;
     for (uint32_t i = 0; i < bytes; i++)
         p[i] = 0xff;
 }
 
-static uint64_t ticks_of(const emx_test_model_t *m, const void *const x[]) {
+static uint64_t ticks_of(const emx_test_model_t *m, const void *const x[])
+{
     const uint64_t before = last_tap = emx_port_ticks();
     m->run(x, m->y);
     return emx_port_ticks() - before;
 }
 
 // What a tap costs by itself; call before the model runs.
-static uint64_t ticks_of_tap(void) {
+static uint64_t ticks_of_tap(void)
+{
     emx_test_tap(0, 0);
     emx_test_tap(0, 0);
     return step_ticks[0];
 }
 
-int main(void) {
+int main(void)
+{
     const emx_test_model_t *m = emx_test_models[0];
     const void *x[EMX_TEST_MAX_TENSORS];
     if (m->n_inputs > EMX_TEST_MAX_TENSORS || m->n_steps > MAX_STEPS ||

@@ -15,7 +15,8 @@ enum {
 enum { EMX_DUMP_WHOLE = 0xffff };
 
 static inline bool emx_dump(uint32_t kind, uint32_t index, uint32_t vector, const void *data,
-                            uint32_t bytes) {
+                            uint32_t bytes)
+{
     const uint32_t header[4] = {kind, index, vector, bytes};
     return emx_port_write(header, sizeof header) && emx_port_write(data, bytes);
 }

@@ -6,7 +6,8 @@
 
 void emx_print(const char *text) { emx_port_print(text); }
 
-void emx_print_u32(uint32_t value) {
+void emx_print_u32(uint32_t value)
+{
     char text[11];
     char *at = text + sizeof text - 1;
     *at = 0;
@@ -16,7 +17,8 @@ void emx_print_u32(uint32_t value) {
     emx_print(at);
 }
 
-void emx_print_hex(uint32_t value) {
+void emx_print_hex(uint32_t value)
+{
     char text[11] = "0x";
     for (int i = 0; i < 8; i++)
         text[2 + i] = "0123456789abcdef"[(value >> (28 - 4 * i)) & 15];
@@ -25,7 +27,8 @@ void emx_print_hex(uint32_t value) {
 }
 
 // x * 10^n in few roundings: 10^10 is the largest power of ten a float holds exactly.
-static float scale10(float x, int n) {
+static float scale10(float x, int n)
+{
     static const float powers[] = {1e0f, 1e1f, 1e2f, 1e3f, 1e4f, 1e5f,
                                    1e6f, 1e7f, 1e8f, 1e9f, 1e10f};
     for (; n > 10; n -= 10)
@@ -35,7 +38,8 @@ static float scale10(float x, int n) {
     return n < 0 ? x / powers[-n] : x * powers[n];
 }
 
-static int exponent10(float x) {
+static int exponent10(float x)
+{
     int e = 0;
     while (scale10(x, -e) >= 10)
         e++;
@@ -45,7 +49,8 @@ static int exponent10(float x) {
 }
 
 // Write digits[0] . digits[1...] * 10^point, without trailing zeros.
-static void print_digits(const char *digits, int count, int point) {
+static void print_digits(const char *digits, int count, int point)
+{
     char text[24];
     char *at = text;
     for (; point < 0; point++) {
@@ -63,14 +68,16 @@ static void print_digits(const char *digits, int count, int point) {
     emx_print(text);
 }
 
-static void print_exponent(int e) {
+static void print_exponent(int e)
+{
     const int size = e < 0 ? -e : e;
     const char text[5] = {'e', e < 0 ? '-' : '+', (char)('0' + size / 10), (char)('0' + size % 10),
                           0};
     emx_print(text);
 }
 
-void emx_print_f32(float value) {
+void emx_print_f32(float value)
+{
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     const uint32_t size = bits & 0x7fffffffu;

@@ -35,7 +35,8 @@ static struct {
     compare_t compare;
 } tap;
 
-static uint32_t crc32(const unsigned char *data, uint32_t bytes) {
+static uint32_t crc32(const unsigned char *data, uint32_t bytes)
+{
     static const uint32_t table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac,
                                        0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
                                        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
@@ -49,7 +50,8 @@ static uint32_t crc32(const unsigned char *data, uint32_t bytes) {
     return ~crc;
 }
 
-static uint32_t bits_of(float x) {
+static uint32_t bits_of(float x)
+{
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits & 0x7fffffffu;
@@ -59,7 +61,8 @@ static uint32_t bits_of(float x) {
 static bool is_finite(float x) { return bits_of(x) < 0x7f800000u; }
 static bool is_nan(float x) { return bits_of(x) > 0x7f800000u; }
 
-static float difference(float a, float b) {
+static float difference(float a, float b)
+{
     static const float infinity = 1e30f * 1e30f;
     if (is_finite(a) && is_finite(b))
         return a < b ? b - a : a - b;
@@ -69,7 +72,8 @@ static float difference(float a, float b) {
 }
 
 static compare_t start_compare(const emx_test_model_t *m, const unsigned char *eager,
-                               uint32_t bytes) {
+                               uint32_t bytes)
+{
     compare_t c;
     memset(&c, 0, sizeof c);
     for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
@@ -84,7 +88,8 @@ static compare_t start_compare(const emx_test_model_t *m, const unsigned char *e
 }
 
 static void compare(compare_t *c, uint32_t vector, const void *y, const unsigned char *eager,
-                    uint32_t bytes) {
+                    uint32_t bytes)
+{
     for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
         float got, want;
         memcpy(&got, (const unsigned char *)y + i, sizeof got);
@@ -102,7 +107,8 @@ static void compare(compare_t *c, uint32_t vector, const void *y, const unsigned
 
 static bool passes(const compare_t *c) { return c->max_abs <= c->tolerance; }
 
-static void fail(const emx_test_model_t *m, const char *what, const char *name, const char *rest) {
+static void fail(const emx_test_model_t *m, const char *what, const char *name, const char *rest)
+{
     emx_print("emx: FAIL ");
     emx_print(m->name);
     emx_print(": ");
@@ -112,7 +118,8 @@ static void fail(const emx_test_model_t *m, const char *what, const char *name, 
     emx_print("\n");
 }
 
-static void print_step(const emx_test_step_t *step) {
+static void print_step(const emx_test_step_t *step)
+{
     emx_print("  at      ");
     emx_print(step->origin);
     emx_print("\n  kernel  ");
@@ -120,7 +127,8 @@ static void print_step(const emx_test_step_t *step) {
     emx_print("\n");
 }
 
-static void print_worst(const compare_t *c) {
+static void print_worst(const compare_t *c)
+{
     emx_print("  worst   [");
     emx_print_u32(c->worst);
     emx_print("] is ");
@@ -134,7 +142,8 @@ static void print_worst(const compare_t *c) {
     emx_print(")\n");
 }
 
-void emx_test_tap(uint32_t step, const void *y) {
+void emx_test_tap(uint32_t step, const void *y)
+{
     if (!tap.active || tap.model->steps[step].bytes == 0)
         return;
     const emx_test_step_t *s = &tap.model->steps[step];
@@ -151,14 +160,16 @@ void emx_test_tap(uint32_t step, const void *y) {
     tap.step = step;
 }
 
-static bool check_vectors(const emx_test_model_t *m, const char *problem) {
+static bool check_vectors(const emx_test_model_t *m, const char *problem)
+{
     const bool same = crc32(m->vectors, m->vectors_bytes) == m->vectors_crc32;
     if (!same)
         fail(m, "the test vectors ", "", problem);
     return same;
 }
 
-static bool check_weights(const emx_test_model_t *m) {
+static bool check_weights(const emx_test_model_t *m)
+{
     for (uint32_t i = 0; i < m->n_weights; i++) {
         const emx_test_weight_t *w = &m->weight_table[i];
         const uint32_t crc = crc32(m->weights + w->offset, w->bytes);
@@ -179,7 +190,8 @@ static bool check_weights(const emx_test_model_t *m) {
 }
 
 // Outputs start as NaN, so that one the model does not write cannot pass.
-static void run_vector(const emx_test_model_t *m, uint32_t vector) {
+static void run_vector(const emx_test_model_t *m, uint32_t vector)
+{
     const void *x[EMX_TEST_MAX_TENSORS];
     for (uint32_t i = 0; i < m->n_inputs; i++)
         x[i] = m->vectors + m->inputs[i].offset + vector * m->inputs[i].bytes;
@@ -193,7 +205,8 @@ static void run_vector(const emx_test_model_t *m, uint32_t vector) {
         emx_dump(EMX_DUMP_OUTPUT, i, vector, m->y[i], m->outputs[i].bytes);
 }
 
-static bool report_step(const emx_test_model_t *m) {
+static bool report_step(const emx_test_model_t *m)
+{
     if (!tap.diverged)
         return true;
     fail(m, "layer ", m->steps[tap.step].name, " diverges from PyTorch");
@@ -202,7 +215,8 @@ static bool report_step(const emx_test_model_t *m) {
     return false;
 }
 
-static bool report_output(const emx_test_model_t *m, const char *name, const compare_t *c) {
+static bool report_output(const emx_test_model_t *m, const char *name, const compare_t *c)
+{
     if (!passes(c)) {
         fail(m, "output ", name, " differs from PyTorch");
         emx_print("  vector  ");
@@ -225,7 +239,8 @@ static bool report_output(const emx_test_model_t *m, const char *name, const com
     return true;
 }
 
-static bool check_runs(const emx_test_model_t *m) {
+static bool check_runs(const emx_test_model_t *m)
+{
     static compare_t results[EMX_TEST_MAX_TENSORS];
     tap.diverged = false;
     for (uint32_t i = 0; i < m->n_outputs; i++)
@@ -244,7 +259,8 @@ static bool check_runs(const emx_test_model_t *m) {
     return ok;
 }
 
-static bool check_size(const emx_test_model_t *m) {
+static bool check_size(const emx_test_model_t *m)
+{
     const bool fits = m->n_inputs <= EMX_TEST_MAX_TENSORS && m->n_outputs <= EMX_TEST_MAX_TENSORS;
     if (!fits)
         fail(m, "it has more inputs or outputs than EMX_TEST_MAX_TENSORS", "", "");
@@ -255,7 +271,8 @@ static bool check_size(const emx_test_model_t *m) {
 
 enum { PASSED = 0, DIFFERS = 1, REFUSED = 2 };
 
-static int test(const emx_test_model_t *m) {
+static int test(const emx_test_model_t *m)
+{
     if (!check_size(m) || !check_vectors(m, "are not those that were exported") ||
         !check_weights(m))
         return REFUSED;
@@ -265,7 +282,8 @@ static int test(const emx_test_model_t *m) {
     return check_vectors(m, "were overwritten by the model") ? PASSED : REFUSED;
 }
 
-int main(void) {
+int main(void)
+{
     if (dumping && !emx_port_open(EMX_TEST_DUMP)) {
         emx_print("emx: FAIL cannot write " EMX_TEST_DUMP "\n");
         return REFUSED;

@@ -5,17 +5,20 @@
 
 static FILE *file;
 
-void emx_port_print(const char *text) {
+void emx_port_print(const char *text)
+{
     fputs(text, stdout);
     fflush(stdout);
 }
 
-bool emx_port_open(const char *name) {
+bool emx_port_open(const char *name)
+{
     file = fopen(name, "wb");
     return file != NULL;
 }
 
-bool emx_port_write(const void *data, size_t bytes) {
+bool emx_port_write(const void *data, size_t bytes)
+{
     return fwrite(data, 1, bytes, file) == bytes;
 }
 

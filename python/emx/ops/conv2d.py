@@ -84,7 +84,7 @@ class Conv2d(Op):
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
             "out_h": out_h, "out_w": out_w, "out_c": len(w),
-            **_window_params(window), "groups": self.groups,
+            **_window_params(window), "groups": self.groups, "tail": filters % 4,
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan, "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         return Kernel(
@@ -92,8 +92,7 @@ class Conv2d(Op):
             function="emx_conv2d_add_f32" if self.residual else "emx_conv2d_f32",
             inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
             params=params,
-            key=("in_c", "groups", "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h",
-                 "dilation_w", "x_chan"),
+            key=(*_KEY, "in_c", "groups", "x_chan"),
             weights={"w": _pack(w, self.groups), "b": b},
             overlap={"x": image, "skip": skip} if self.residual else {"x": image},
         )  # fmt: skip
@@ -112,12 +111,16 @@ class Conv2d(Op):
             params={
                 "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
                 "out_h": out_h, "out_w": out_w, **_window_params(self.window),
-                "lo": self.lo, "hi": self.hi,
+                "tail": x.channels % 4, "lo": self.lo, "hi": self.hi,
             },
-            key=("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w"),
+            key=_KEY,
             weights={"w": packed, "b": b},
             overlap={"x": image},
         )  # fmt: skip
+
+
+# Constants of every instance; the extents of the image and the number of filters may vary.
+_KEY = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "tail")
 
 
 def _window_params(window: Window) -> dict[str, Param]:

@@ -50,8 +50,15 @@ class Linear(Op):
             header="linear",
             function="emx_linear_add_f32" if self.residual else "emx_linear_f32",
             inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
-            params={"rows": rows, "in": inner, "out": out, "lo": self.lo, "hi": self.hi},
-            key=("rows",),
+            params={
+                "rows": rows,
+                "in": inner,
+                "out": out,
+                "tail": out % 4,
+                "lo": self.lo,
+                "hi": self.hi,
+            },
+            key=("rows", "tail"),
             weights={"w": _pack(w), "b": b},
             overlap={"x": x, "skip": skip} if self.residual else {"x": x},
         )

@@ -12,6 +12,7 @@
 EMX_INLINE void emx_mac_1x4_f32(float acc[4], const float *x, int32_t step, const float *w,
                                 int32_t n)
 {
+    EMX_UNROLL_4
     for (int32_t k = 0; k < n; k++) {
         const float v = x[k * step];
         EMX_UNROLL
@@ -27,6 +28,7 @@ EMX_INLINE void emx_mac_1x4_f32(float acc[4], const float *x, int32_t step, cons
 EMX_INLINE void emx_mac_4x4_f32(float acc[16], const float *x, int32_t pixel, int32_t step,
                                 const float *w, int32_t n)
 {
+    EMX_UNROLL_2
     for (int32_t k = 0; k < n; k++) {
         EMX_UNROLL
         for (int p = 0; p < 4; p++) {
@@ -35,6 +37,19 @@ EMX_INLINE void emx_mac_4x4_f32(float acc[16], const float *x, int32_t pixel, in
             for (int o = 0; o < 4; o++) {
                 acc[4 * p + o] += v * w[4 * k + o];
             }
+        }
+    }
+}
+#endif
+
+#ifndef EMX_HAVE_mac_channels_f32
+// acc[o] += x[o] * w[o] for o < n <= 4
+EMX_INLINE void emx_mac_channels_f32(float acc[4], const float *x, const float *w, int32_t n)
+{
+    EMX_UNROLL
+    for (int o = 0; o < 4; o++) {
+        if (o < n) {
+            acc[o] += x[o] * w[o];
         }
     }
 }

@@ -24,31 +24,38 @@ typedef struct {
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
     int32_t groups;
+    int32_t tail; // out_c / groups % 4
     int32_t x_row, x_col, x_chan;
     float lo, hi;
 } emx_conv2d_f32_t;
 
-// `pixels` (1 or 4) outputs of a row from ox on, by n <= 4 output channels. x and y are those of
-// the first pixel and channel; x is the window's corner, maybe outside the image.
+// `pixels` (1 or 4) outputs of a row from ox on, by `lanes` <= 4 output channels. x and y are those
+// of the first pixel and channel; x is the window's corner, maybe outside the image.
 EMX_INLINE void emx_conv2d_tile_f32(const emx_conv2d_f32_t *p, int32_t pixels, emx_taps_t ky,
                                     emx_taps_t kx, const float *x, const float *w, const float *b,
-                                    const float *skip, float *y, int32_t n)
+                                    const float *skip, float *y, int32_t lanes)
 {
     const int32_t depth = p->in_c / p->groups;
     float acc[16];
     EMX_UNROLL
     for (int i = 0; i < 16; i++) {
-        acc[i] = i < 4 * pixels && (i & 3) < n ? b[i & 3] : 0.0f;
+        acc[i] = i < 4 * pixels && (i & 3) < lanes ? b[i & 3] : 0.0f;
     }
+    // Where the taps of a row of the window lie behind each other, they are one long tap.
+    const bool contiguous =
+        p->groups == 1 && p->dilation_w == 1 && p->x_chan == 1 && p->x_col == p->in_c;
+    const int32_t taps = kx.last - kx.first;
     for (int32_t i = ky.first; i < ky.last; i++) {
-        for (int32_t j = kx.first; j < kx.last; j++) {
+        for (int32_t j = 0; j < (contiguous ? emx_min_s32(taps, 1) : taps); j++) {
+            const int32_t k = kx.first + j;
             const float *const tap =
-                x + (i * p->dilation_h * p->x_row + j * p->dilation_w * p->x_col);
-            const float *const column = w + (i * p->kernel_w + j) * depth * 4;
+                x + (i * p->dilation_h * p->x_row + k * p->dilation_w * p->x_col);
+            const float *const column = w + (i * p->kernel_w + k) * depth * 4;
+            const int32_t n = contiguous ? taps * depth : depth;
             if (pixels == 4) {
-                emx_mac_4x4_f32(acc, tap, p->stride_w * p->x_col, p->x_chan, column, depth);
+                emx_mac_4x4_f32(acc, tap, p->stride_w * p->x_col, p->x_chan, column, n);
             } else {
-                emx_mac_1x4_f32(acc, tap, p->x_chan, column, depth);
+                emx_mac_1x4_f32(acc, tap, p->x_chan, column, n);
             }
         }
     }
@@ -56,7 +63,7 @@ EMX_INLINE void emx_conv2d_tile_f32(const emx_conv2d_f32_t *p, int32_t pixels, e
     for (int i = 0; i < 4; i++) {
         if (i < pixels) {
             const float *const add = skip ? skip + i * p->out_c : NULL;
-            emx_store_4_f32(y + i * p->out_c, acc + 4 * i, add, p->lo, p->hi, n);
+            emx_store_4_f32(y + i * p->out_c, acc + 4 * i, add, p->lo, p->hi, lanes);
         }
     }
 }
@@ -67,14 +74,24 @@ EMX_INLINE void emx_conv2d_pixels_f32(const emx_conv2d_f32_t *p, int32_t pixels,
                                       const float *skip, float *y)
 {
     const int32_t depth = p->in_c / p->groups;
-    const int32_t filters = p->out_c / p->groups;
+    const int32_t whole = p->out_c / p->groups - p->tail;
+    const int32_t column = p->kernel_h * p->kernel_w * depth * 4;
     for (int32_t g = 0; g < p->groups; g++) {
-        for (int32_t o = 0; o < filters; o += 4) {
-            const int32_t at = g * filters + o;
-            emx_conv2d_tile_f32(p, pixels, ky, kx, x + g * depth * p->x_chan, w, b + at,
-                                skip ? skip + at : NULL, y + at, emx_min_s32(4, filters - o));
-            w += p->kernel_h * p->kernel_w * depth * 4;
+        for (int32_t o = 0; o < whole; o += 4) {
+            emx_conv2d_tile_f32(p, pixels, ky, kx, x, w, b, skip, y, 4);
+            w += column;
+            b += 4;
+            y += 4;
+            skip = skip ? skip + 4 : NULL;
         }
+        if (p->tail) {
+            emx_conv2d_tile_f32(p, pixels, ky, kx, x, w, b, skip, y, p->tail);
+            w += column;
+            b += p->tail;
+            y += p->tail;
+            skip = skip ? skip + p->tail : NULL;
+        }
+        x += depth * p->x_chan;
     }
 }
 

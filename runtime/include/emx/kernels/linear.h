@@ -12,33 +12,45 @@
 
 typedef struct {
     int32_t rows, in, out;
+    int32_t tail; // out % 4
     float lo, hi;
 } emx_linear_f32_t;
+
+// Outputs [o, o + n), n <= 4, of `rows` (1 or 4) rows.
+EMX_INLINE void emx_linear_tile_f32(const emx_linear_f32_t *p, int32_t rows, int32_t o, int32_t n,
+                                    const float *x, const float *skip, const float *w,
+                                    const float *b, float *y)
+{
+    float acc[16];
+    EMX_UNROLL
+    for (int i = 0; i < 16; i++) {
+        acc[i] = i < 4 * rows && (i & 3) < n ? b[o + (i & 3)] : 0.0f;
+    }
+    if (rows == 4) {
+        emx_mac_4x4_f32(acc, x, p->in, 1, w + o * p->in, p->in);
+    } else {
+        emx_mac_1x4_f32(acc, x, 1, w + o * p->in, p->in);
+    }
+    EMX_UNROLL
+    for (int i = 0; i < 4; i++) {
+        if (i < rows) {
+            const int32_t at = i * p->out + o;
+            const float *const add = skip ? skip + at : NULL;
+            emx_store_4_f32(y + at, acc + 4 * i, add, p->lo, p->hi, n);
+        }
+    }
+}
 
 // All outputs of `rows` (1 or 4) rows.
 EMX_INLINE void emx_linear_rows_f32(const emx_linear_f32_t *p, int32_t rows, const float *x,
                                     const float *skip, const float *w, const float *b, float *y)
 {
-    for (int32_t o = 0; o < p->out; o += 4) {
-        const int32_t n = emx_min_s32(4, p->out - o);
-        float acc[16];
-        EMX_UNROLL
-        for (int i = 0; i < 16; i++) {
-            acc[i] = i < 4 * rows && (i & 3) < n ? b[o + (i & 3)] : 0.0f;
-        }
-        if (rows == 4) {
-            emx_mac_4x4_f32(acc, x, p->in, 1, w + o * p->in, p->in);
-        } else {
-            emx_mac_1x4_f32(acc, x, 1, w + o * p->in, p->in);
-        }
-        EMX_UNROLL
-        for (int i = 0; i < 4; i++) {
-            if (i < rows) {
-                const int32_t at = i * p->out + o;
-                const float *const add = skip ? skip + at : NULL;
-                emx_store_4_f32(y + at, acc + 4 * i, add, p->lo, p->hi, n);
-            }
-        }
+    const int32_t whole = p->out - p->tail;
+    for (int32_t o = 0; o < whole; o += 4) {
+        emx_linear_tile_f32(p, rows, o, 4, x, skip, w, b, y);
+    }
+    if (p->tail) {
+        emx_linear_tile_f32(p, rows, whole, p->tail, x, skip, w, b, y);
     }
 }
 

@@ -28,8 +28,7 @@ EMX_INLINE void emx_movement_f32(const emx_movement_f32_t *p, const float *x, fl
         for (int32_t b = 0; b < n[1]; b++) {
             for (int32_t c = 0; c < n[2]; c++) {
                 for (int32_t d = 0; d < n[3]; d++) {
-                    const int32_t from =
-                        p->x_start + a * s[0] + b * s[1] + c * s[2] + d * s[3];
+                    const int32_t from = p->x_start + a * s[0] + b * s[1] + c * s[2] + d * s[3];
                     const int32_t to = p->y_start + a * t[0] + b * t[1] + c * t[2] + d * t[3];
                     for (int32_t e = 0; e < n[4]; e++) {
                         for (int32_t f = 0; f < n[5]; f++) {

@@ -68,8 +68,7 @@ EMX_INLINE void emx_pool2d_f32(const emx_pool2d_f32_t *p, int mean, const float 
                                 emx_pool2d_counted(ix, p->kernel_w, p->in_w, p->pad_limit_w);
         const float scale = 1.0f / (float)(p->divisor ? p->divisor : counted);
         const int32_t image = at / (p->out_h * p->out_w);
-        const float *const corner =
-            x + ((image * p->in_h + iy) * p->in_w + ix) * p->channels;
+        const float *const corner = x + ((image * p->in_h + iy) * p->in_w + ix) * p->channels;
         for (int32_t c = 0; c < p->channels; c++) {
             const float v = mean ? emx_pool2d_sum_f32(p, ky, kx, corner + c) * scale
                                  : emx_pool2d_max_f32(p, ky, kx, corner + c);
