@@ -13,14 +13,14 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import inf
 from typing import Any
 
 import jinja2
 
 from emx.bundle import Vectors
-from emx.ir import Array, DType, TensorType
-from emx.kernel import Kernel, Param
+from emx.c_text import aligned_comments, c_scalar, initialiser, mentions, prototype
+from emx.ir import Array, DType, Origin, TensorType
+from emx.kernel import Kernel, Scalar
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Instance, Plan, Step
 from emx.report import manifest, summary, table
@@ -152,14 +152,14 @@ def _context(
         "run_in": _signature(plan, options, f"{program.name}_run_in", "void *arena"),
         "run": _signature(plan, options, f"{program.name}_run"),
         "headers": sorted({i.kernel.header for i in instances}),
-        "members": _aligned_comments([_member(n, t) for n, t in program.weights.items()]),
+        "members": aligned_comments([_member(n, t) for n, t in program.weights.items()]),
         "taps": options.taps and not options.empty_run,
         "instances": [_instance(i) for i in instances],
         "at_tables": [_at_table(s, instances[s.instance]) for s in steps if _varies(s, instances)],
         "unused": _unused(io, used, local, options),
         "uses_base": bool(local) and has_arena,
         "uses_weights": weights_used,
-        "locals": _aligned_comments([_declaration(v) for v in local]),
+        "locals": aligned_comments([_declaration(v) for v in local]),
         "steps": [_call(s, i, steps, instances) for i, s in enumerate(steps)],
     }
 
@@ -173,10 +173,7 @@ def _signature(plan: Plan, options: Options, name: str, *first: str) -> str:
                 c = plan.program.buffers[b].type.dtype.c
                 length = f"{plan.program.name}_{b}_LEN".upper()
                 parameters.append(f"{const}{c} {b}[{length}]")
-    line = f"void {name}({', '.join(parameters or ['void'])})"
-    if len(line) < 100:
-        return line
-    return f"void {name}(\n    " + ",\n    ".join(parameters) + ")"
+    return prototype(f"void {name}", parameters or ["void"])
 
 
 def _unused(
@@ -207,12 +204,6 @@ def _local(b: Buffer, plan: Plan) -> dict[str, Any]:
     return {"name": b.name, "c": b.type.dtype.c, "offset": offset, "type": str(b.type)}
 
 
-def _aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of code with their comments in one column."""
-    width = max((len(code) for code, _ in lines), default=0)
-    return [f"{code.ljust(width)} // {comment}" for code, comment in lines]
-
-
 def _scratch_local(step: str, plan: Plan) -> dict[str, Any]:
     return {
         "name": f"{step}_scratch",
@@ -235,41 +226,6 @@ def _member(name: str, data: Array) -> tuple[str, str]:
     return f"{dtype.c} {name}[{length}];", f"{TensorType(data.shape, dtype)}{padding}"
 
 
-def _c_scalar(v: int | float) -> str:
-    if isinstance(v, int):
-        return str(v)
-    if v in (inf, -inf):
-        return "INFINITY" if v > 0 else "-INFINITY"
-    text = repr(float(v))
-    return f"{text}f"
-
-
-def _c_value(v: Param, field: str, varying: Sequence[str]) -> str:
-    if field in varying:
-        if isinstance(v, tuple):
-            return "{" + ", ".join(f"at->{field}[{i}]" for i in range(len(v))) + "}"
-        return f"at->{field}"
-    if isinstance(v, tuple):
-        return "{" + ", ".join(map(_c_scalar, v)) + "}"
-    return _c_scalar(v)
-
-
-def _fields(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
-    """Lines of an initialiser, several short fields on each, with their names."""
-    rows: list[tuple[str, str]] = []
-    values: list[str] = []
-    names: list[str] = []
-    for field, v in kernel.params.items():
-        values.append(_c_value(v, field, varying))
-        names.append(field)
-        if len(", ".join(values)) > 30 or len(values) == 4:
-            rows.append((", ".join(values) + ",", ", ".join(names)))
-            values, names = [], []
-    if values:
-        rows.append((", ".join(values) + ",", ", ".join(names)))
-    return _aligned_comments(rows)
-
-
 def _struct(kernel: Kernel) -> str:
     """Kernels of one header share the parameter struct emx_<header>_f32_t."""
     return f"emx_{kernel.header}_f32_t"
@@ -277,32 +233,25 @@ def _struct(kernel: Kernel) -> str:
 
 def _instance(i: Instance) -> dict[str, Any]:
     k = i.kernel
-    operands = {o: "void *" if o == "scratch" else "const float *" for o in k.operands}
-    operands["y"] = "float *"
+    types = {"scratch": "void *", "y": "float *"}
     parameters = [f"const {_struct(k)} *at"] if i.varying else []
+    parameters += [types.get(o, "const float *") + o for o in k.operands]
+    functions = [f"{i.name}_{s.role}" for s in k.scalars]
     return {
-        "name": i.name,
-        "function": k.function,
         "struct": _struct(k),
-        "parameters": [*parameters, *(f"{c}{o}" for o, c in operands.items())],
-        "operands": list(operands),
-        "fields": _fields(k, i.varying),
-        "scalars": [
-            {
-                "role": s.role,
-                "args": s.args,
-                "expression": s.expression,
-                "unused": [a for a in s.args if a not in s.expression.replace("(", " ").split()
-                           and not _mentions(s.expression, a)],
-            }
-            for s in k.scalars
-        ],
-    }  # fmt: skip
+        "prototype": prototype(f"EMX_INSTANCE void {i.name}", parameters),
+        "call": f"{k.function}({', '.join(['&p', *functions, *k.operands])})",
+        "fields": initialiser(k, i.varying),
+        "scalars": [_scalar(f, s) for f, s in zip(functions, k.scalars, strict=True)],
+    }
 
 
-def _mentions(expression: str, name: str) -> bool:
-    words = "".join(c if c.isalnum() or c == "_" else " " for c in expression).split()
-    return name in words
+def _scalar(name: str, s: Scalar) -> dict[str, Any]:
+    return {
+        "prototype": f"EMX_INLINE float {name}({', '.join(f'float {a}' for a in s.args)})",
+        "expression": s.expression,
+        "unused": [a for a in s.args if not mentions(s.expression, a)],
+    }
 
 
 def _varies(step: Step, instances: Sequence[Instance]) -> bool:
@@ -314,7 +263,7 @@ def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
         "name": f"{step.name}_at",
         "struct": _struct(step.kernel),
         "note": f"{step.name}: what differs between the layers of {instance.name}",
-        "fields": _fields(step.kernel),
+        "fields": initialiser(step.kernel),
     }
 
 
@@ -328,7 +277,8 @@ def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance])
             arguments.append(f"w->{s.weights[operand]}")
         else:
             arguments.append(s.writes if operand == "y" else s.reads[operand])
-    comment = str(s.origin).replace("\\", "/").rstrip()
+    comment = str(s.origin) if s.origin != Origin() else "(added by emx)"
+    comment = comment.replace("\\", "/").rstrip()
     same = i > 0 and steps[i - 1].origin == s.origin
     return {
         "comment": "" if same else comment,
@@ -361,8 +311,8 @@ def _test_context(
         "vectors": vectors.count,
         "vectors_bytes": len(test.data),
         "vectors_crc32": f"0x{zlib.crc32(test.data):08x}u",
-        "rtol": _c_scalar(options.rtol),
-        "atol": _c_scalar(options.atol),
+        "rtol": c_scalar(options.rtol),
+        "atol": c_scalar(options.atol),
         "inputs": [
             {**_tensor(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs
         ],

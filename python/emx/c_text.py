@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How numbers, parameter structs, prototypes and comments are written in C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from emx.kernel import Kernel, Param
+from emx.ops.pointwise import c_float
+
+
+def c_scalar(v: int | float) -> str:
+    return str(v) if isinstance(v, int) else c_float(v)
+
+
+def _c_value(v: Param, field: str, varying: Sequence[str]) -> str:
+    if field in varying:
+        if isinstance(v, tuple):
+            return "{" + ", ".join(f"at->{field}[{i}]" for i in range(len(v))) + "}"
+        return f"at->{field}"
+    if isinstance(v, tuple):
+        return "{" + ", ".join(map(c_scalar, v)) + "}"
+    return c_scalar(v)
+
+
+def initialiser(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
+    """Lines of an initialiser: what belongs together stands together, with its names."""
+    rows = []
+    for fields in _rows(kernel, varying):
+        values = ", ".join(_c_value(kernel.params[f], f, varying) for f in fields)
+        rows.append((f"{values},", "" if set(fields) <= set(varying) else ", ".join(fields)))
+    return aligned_comments(rows)
+
+
+def _rows(kernel: Kernel, varying: Sequence[str]) -> list[list[str]]:
+    """Fields of up to four numbers; x_row, x_col and x_chan, or lo and hi, are not torn apart."""
+    rows: list[list[str]] = []
+    width = 0
+    for _, group in groupby(kernel.params, lambda f: "lo" if f == "hi" else f.partition("_")[0]):
+        fields = list(group)
+        sizes = [len(v) if isinstance(v := kernel.params[f], tuple) else 1 for f in fields]
+        if max(sizes) > 1 and not set(fields).isdisjoint(varying):
+            rows += [[f] for f in fields]
+            width = 4
+        elif rows and width + sum(sizes) <= 4:
+            rows[-1] += fields
+            width += sum(sizes)
+        else:
+            rows.append(fields)
+            width = sum(sizes)
+    return rows
+
+
+def aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of code with their comments in one column."""
+    width = max((len(code) for code, comment in lines if comment), default=0)
+    return [f"{code.ljust(width)} // {comment}" if comment else code for code, comment in lines]
+
+
+def prototype(head: str, parameters: Sequence[str]) -> str:
+    """A parameter a line if it is long."""
+    line = f"{head}({', '.join(parameters)})"
+    return line if len(line) < 100 else f"{head}(\n    " + ",\n    ".join(parameters) + ")"
+
+
+def mentions(expression: str, name: str) -> bool:
+    words = "".join(c if c.isalnum() or c == "_" else " " for c in expression).split()
+    return name in words
