@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PRINTED, Project, run
-from test_build import FIVE_LINES, log_python, worked
+from cmake_project import FIVE_LINES, PRINTED, Project, log_python, run, worked
 
 from emx.bundle import Bundle
 
@@ -84,7 +83,7 @@ def test_depends(scripted: Project) -> None:
     reading = "subprocess.check_output(['cat', __file__.replace('weights.py', 'note.txt')])"
     scripted.write("weights.py", f"import subprocess\nWEIGHT = float({reading})\n")
     scripted.cmakelists(MODEL.replace("SEED 3", "SEED 3 DEPENDS note.txt"))
-    for weight, printed in (("-1", PRINTED), ("-2", "y = 0 40 0 80"), ("-1", PRINTED)):
+    for weight, printed in (("-1", PRINTED), ("-2", "y = 0 40 0 80")):
         note.write_text(weight)
         scripted.configure().ok()
         scripted.build().ok()

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import M4, PRINTED, ROOT, TOOLCHAINS, Project
-from test_build import FIVE_LINES, emulated
+from cmake_project import FIVE_LINES, M4, PRINTED, ROOT, TOOLCHAINS, Project, emulated
 
 MODEL = "emx_add_model(net net.emx)\n"
 OWN_TOOLCHAIN = """
@@ -134,8 +133,7 @@ def test_firmware(project: Project) -> None:
 def test_firmware_on_the_host(project: Project) -> None:
     """What concerns a board says nothing here: one CMakeLists.txt for both."""
     project.cmakelists(
-        MODEL
-        + "emx_add_firmware(fw SOURCES main.c MODELS net STACK_SIZE 12288 STARTUP no.c OUTPUT elf)\n"
+        MODEL + "emx_add_firmware(fw SOURCES main.c MODELS net STACK_SIZE 9000 STARTUP no.c)\n"
     )
     project.configure().ok()
     project.build().ok()
@@ -190,7 +188,8 @@ def test_exit_codes(project: Project) -> None:
     for name, statement in codes.items():
         project.write(f"{name}.c", f"int main(void) {{ {statement} }}\n")
         body += f"add_executable({name} {name}.c)\ntarget_link_libraries({name} emx::board)\n"
-        body += f"add_test(NAME {name} COMMAND {name})\nset_tests_properties({name} PROPERTIES TIMEOUT 5)\n"
+        body += f"add_test(NAME {name} COMMAND {name})\n"
+        body += f"set_tests_properties({name} PROPERTIES TIMEOUT 5)\n"
     project.cmakelists(body)
     project.configure(toolchain=M4).ok()
     project.build().ok()
@@ -251,7 +250,7 @@ def test_sysroot_modes(project: Project, tmp_path: Path) -> None:
 
 
 def test_no_question_to_the_linker() -> None:
-    """Programs cannot be linked while a cross compiler is tried, so a check would say yes to all."""
+    """No program can be linked before there is a board, so that a check would say yes to all."""
     for file in (ROOT / "cmake").glob("*.cmake"):
         assert not re.search(r"\b(check_\w+|try_compile|try_run)\s*\(", file.read_text(), re.I)
 

@@ -7,8 +7,7 @@ import os
 import time
 
 import pytest
-from conftest import PRINTED, Project, bundle
-from test_build import FIVE_LINES, worked
+from cmake_project import FIVE_LINES, PRINTED, Project, bundle, worked
 
 GENERATORS = pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
 BIASED = "y = 0 30 0 50"  # relu(1 - x) of what main.c feeds in

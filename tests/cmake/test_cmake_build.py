@@ -10,27 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import M4, M55, PRINTED, ROOT, Project, bundle
-
-FIVE_LINES = """
-    emx_add_model(net net.emx)
-    add_executable(fw main.c)
-    target_link_libraries(fw PRIVATE net)
-    emx_add_model_test(net_test MODEL net)
-"""
-WORK = ("Building", "Linking", "generating", "planning", "exporting")  # a build that did something
-
-
-def worked(text: str) -> list[str]:
-    return [line for line in text.splitlines() if any(word in line for word in WORK)]
-
-
-def emulated(project: Project, machine: str, tree: str = "build") -> str:
-    command = (
-        "qemu-system-arm", "-M", machine, "-nodefaults", "-display", "none", "-semihosting-config",
-        "enable=on,target=native", "-kernel", project.build_dir(tree) / "fw.elf",
-    )  # fmt: skip
-    return project.run(*command).ok().text
+from cmake_project import (
+    FIVE_LINES,
+    M4,
+    M55,
+    PRINTED,
+    ROOT,
+    Project,
+    bundle,
+    emulated,
+    log_python,
+    worked,
+)
 
 
 @pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
@@ -109,17 +100,6 @@ FetchContent_MakeAvailable(emx)
     project.configure().ok()
     project.build().ok()
     assert "0 tests failed out of 1" in project.ctest().ok().text
-
-
-def log_python(project: Project) -> Path:
-    """From now on the project's Python writes a line into this file when it starts."""
-    log = project.path / "started.txt"
-    script = f'#!/bin/sh\necho "$@" >> "{log}"\nexec "{sys.executable}" "$@"\n'
-    python = project.write("python wrapper", script)
-    python.chmod(0o755)
-    others = (o for o in project.options if "EMX_PYTHON_EXECUTABLE" not in o)
-    project.options = (*others, f"-DEMX_PYTHON_EXECUTABLE={python}")
-    return log
 
 
 @pytest.mark.parametrize("toolchain", [None, M4])

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import M4, ROOT, TOOLCHAINS, Project, bundle, tools
-from test_build import FIVE_LINES
+from cmake_project import FIVE_LINES, M4, ROOT, TOOLCHAINS, Project, bundle, tools
 
 from emx.bundle import Bundle
 
@@ -38,7 +37,7 @@ def words(text: str) -> str:
         (MODEL + "emx_add_model_test(t MODEL no)", "there is no target no; emx_add_model(no ...)"),
         ("add_library(l main.c)\nemx_add_model_test(t MODEL l)", "l was not made by emx_add_model"),
         (MODEL + "emx_add_model_test(t MODEL net FOO)", "unknown arguments: FOO"),
-        (MODEL + "emx_add_model_test(t MODEL net BOARD mps2-an386)", "this build tree is for the host"),
+        (MODEL + "emx_add_model_test(t MODEL net BOARD b)", "this build tree is for the host"),
         (MODEL + "emx_add_firmware(f MODELS net)", "emx_add_firmware(f): SOURCES is missing"),
         (MODEL + "emx_add_firmware(f SOURCES main.c OUTPUT srec)", "OUTPUT takes elf, hex and bin"),
         (MODEL + "emx_add_firmware(f SOURCES main.c MODELS no)", "there is no target no"),
@@ -52,7 +51,8 @@ def test_arguments(project: Project, call: str, message: str) -> None:
 def test_no_c(project: Project) -> None:
     project.write(
         "CMakeLists.txt",
-        f"cmake_minimum_required(VERSION 3.25)\nproject(fw NONE)\nfind_package(emx REQUIRED)\n{MODEL}",
+        "cmake_minimum_required(VERSION 3.25)\n"
+        f"project(fw NONE)\nfind_package(emx CONFIG REQUIRED)\n{MODEL}",
     )
     assert "write project(... C)" in words(project.configure().fails().text)
 

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small project, its model and its build trees, as the tests of the CMake package use them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from emx.bundle import AtenNode, Bundle, Ref, Vectors
+from emx.ir import Origin, TensorType
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLCHAINS = ROOT / "toolchains"
+M4, M55 = TOOLCHAINS / "cortex-m4.cmake", TOOLCHAINS / "cortex-m55.cmake"
+
+MAIN = """
+#include <stdio.h>
+#include "net.h"
+int main(void) {
+    float x[NET_X_LEN] = {1, -2, 3, -4}, y[NET_Y_LEN];
+    net_run(x, y);
+    printf("y = %d %d %d %d\\n", (int)(10 * y[0]), (int)(10 * y[1]), (int)(10 * y[2]),
+           (int)(10 * y[3]));
+    return 0;
+}
+"""
+PRINTED = "y = 0 20 0 40"  # what MAIN prints with bundle(): ten times relu(-x)
+FIVE_LINES = """
+    emx_add_model(net net.emx)
+    add_executable(fw main.c)
+    target_link_libraries(fw PRIVATE net)
+    emx_add_model_test(net_test MODEL net)
+"""
+WORK = ("Building", "Linking", "generating", "planning", "exporting")  # a build that did something
+
+
+def bundle(bias: float = 0.0) -> Bundle:
+    """y = 1 relu(bias - x) as an exported model, with test vectors computed here."""
+    x = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 1, 4)
+    one = np.eye(4, dtype=np.float32)
+    b = np.full(4, bias, np.float32)
+    z = b - x
+    y = np.maximum(z, 0)
+    t = TensorType((1, 4))
+    calls = {
+        "linear": ("aten.linear.default", Ref("x"), Ref("w"), Ref("b")),
+        "relu": ("aten.relu.default", Ref("linear")),
+        "linear_1": ("aten.linear.default", Ref("relu"), Ref("one"), Ref("zero")),
+    }
+    nodes = tuple(
+        AtenNode(name, target, tuple(arguments), {}, (t,), Origin("fc", "net.py:7", f"x = {name}"))
+        for name, (target, *arguments) in calls.items()
+    )
+    return Bundle(
+        name="net",
+        inputs=(("x", t),),
+        outputs=(("y", Ref("linear_1")),),
+        nodes=nodes,
+        tensors={"w": -one, "b": b, "one": one, "zero": 0 * b},
+        vectors=Vectors({"x": x}, {"y": y}, {"linear": z[0], "relu": y[0], "linear_1": y[0]}),
+    )
+
+
+@dataclass
+class Result:
+    """A finished command: its exit code and all that it printed."""
+
+    code: int
+    text: str
+
+    def ok(self) -> Result:
+        assert self.code == 0, self.text
+        return self
+
+    def fails(self) -> Result:
+        assert self.code != 0, self.text
+        return self
+
+
+def run(*command: object, cwd: Path, **environment: str | None) -> Result:
+    """Run a command; an environment variable that is None is unset."""
+    env = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout)
+
+
+@dataclass
+class Project:
+    """A project directory and its build trees."""
+
+    path: Path
+    generator: str = "Ninja"
+    options: tuple[str, ...] = ()
+    environment: dict[str, str | None] = field(default_factory=dict)
+
+    def write(self, name: str, text: str) -> Path:
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text))
+        return file
+
+    def cmakelists(self, body: str, head: str = "find_package(emx CONFIG REQUIRED)") -> None:
+        start = f"cmake_minimum_required(VERSION 3.25)\nproject(fw C)\n{head}\n"
+        self.write("CMakeLists.txt", start + textwrap.dedent(body))
+
+    def build_dir(self, tree: str = "build") -> Path:
+        return self.path / tree
+
+    def configure(
+        self, *options: str, toolchain: Path | None = None, tree: str = "build"
+    ) -> Result:
+        cross = [f"--toolchain={toolchain}"] if toolchain else []
+        return self.run(
+            "cmake", "-S", self.path, "-B", self.build_dir(tree), "-G", self.generator,
+            *cross, *self.options, *options,
+        )  # fmt: skip
+
+    def build(self, *options: str, tree: str = "build") -> Result:
+        return self.run("cmake", "--build", self.build_dir(tree), *options)
+
+    def ctest(self, *options: str, tree: str = "build") -> Result:
+        command = ("ctest", "--test-dir", self.build_dir(tree), "--output-on-failure")
+        return self.run(*command, "--no-tests=error", *options)
+
+    def run(self, *command: object) -> Result:
+        return run(*command, cwd=self.path, **self.environment)
+
+
+def tools(tmp_path: Path, *names: str) -> str:
+    """A PATH with nothing but these tools (and what they need to find themselves)."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found, f"{name} is not installed"
+        (folder / name).symlink_to(found)
+    return str(folder)
+
+
+def worked(text: str) -> list[str]:
+    return [line for line in text.splitlines() if any(word in line for word in WORK)]
+
+
+def emulated(project: Project, machine: str, tree: str = "build") -> str:
+    command = (
+        "qemu-system-arm", "-M", machine, "-nodefaults", "-display", "none", "-semihosting-config",
+        "enable=on,target=native", "-kernel", project.build_dir(tree) / "fw.elf",
+    )  # fmt: skip
+    return project.run(*command).ok().text
+
+
+def log_python(project: Project) -> Path:
+    """From now on the project's Python writes a line into this file when it starts."""
+    log = project.path / "started.txt"
+    script = f'#!/bin/sh\necho "$@" >> "{log}"\nexec "{sys.executable}" "$@"\n'
+    python = project.write("python wrapper", script)
+    python.chmod(0o755)
+    others = (o for o in project.options if "EMX_PYTHON_EXECUTABLE" not in o)
+    project.options = (*others, f"-DEMX_PYTHON_EXECUTABLE={python}")
+    return log
