@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,12 @@ def test_inputs_are_pinned_by_name() -> None:
         assert f"cannot read the input {spec!r}" in refusal(model, inputs=[spec]).head.what
 
 
+def test_made_up_inputs_are_no_sample_inputs() -> None:
+    model = Calls(lambda s, x: x * 2).eval()
+    made = emx.export(model, inputs=["x=f32[2x4]"], vectors=2).vectors.inputs["x"]
+    np.testing.assert_array_equal(made, generate(0, TensorType((2, 4)), 2, 0))
+
+
 def test_dynamic_extents_are_refused_or_pinned(tmp_path: Path) -> None:
     batch = torch.export.Dim("batch", min=2, max=64)
     program = torch.export.export(
@@ -457,6 +464,25 @@ def test_scripts_that_fail(body: str, what: str, at: str | None, tmp_path: Path)
     error = refusal(script(tmp_path, body))
     assert what in error.head.what
     assert at is None or at in (error.head.at or "")
+
+
+def test_a_script_beside_its_virtual_environment_unloads_no_library(tmp_path: Path) -> None:
+    library = tmp_path / "venv" / "site-packages" / "emx_test_library.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("")
+    body = f"import sys\nsys.path.append({str(library.parent)!r})\nimport emx_test_library"
+    emx.export(script(tmp_path, body + MAKE))
+    assert sys.modules.pop("emx_test_library")
+
+
+def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    error = refusal(tmp_path / "net.pt2")
+    assert error.head.what == "exporting a model needs PyTorch, which is not installed"
+    assert "pip install torch" in (error.head.hint or "")
 
 
 def test_a_missing_script(tmp_path: Path) -> None:

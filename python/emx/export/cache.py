@@ -46,15 +46,12 @@ def cached_export(
     if found is None:
         with reads() as files:
             data = export(model, **options).to_bytes()
-        found = (
-            data,
-            tuple(f for f in files if f not in named) if _runs_code(model, options) else (),
-        )
-        if entry:
+        others = [f for f in files if f not in named] if _runs_code(model, options) else []
+        found = data, tuple(others)
+        if entry and entry.name == _key(model, named, options):  # no file changed meanwhile
             _store(entry, *found)
-    data, others = found
-    _write(out, data)
-    return (*named, *others)
+    _write(out, found[0])
+    return (*named, *found[1])
 
 
 def _runs_code(model: str, options: Mapping[str, Any]) -> bool:

@@ -32,7 +32,7 @@ def refuse(data: bytes, path: Path) -> EmxError:
             + EXPORT_LINES,
         )
     return EmxError(
-        f"{path.name} is a pickled Python object ({found[0].replace(' ', '.')}); "
+        f"{path.name} is a pickled Python object ({found[0].replace(' ', '.')[:80]}); "
         "loading it would run the code in it",
         at=str(path),
         hint=f"{EXPORT_LINES}\nor, if you trust the file: --allow-pickle",

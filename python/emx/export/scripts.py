@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from emx.errors import EmxError
+from emx.export.origin import is_library
 
 _RETURNS = "it must return (module, example_inputs), the inputs as a tuple of tensors"
 
@@ -35,7 +36,7 @@ def importable(folder: Path) -> Iterator[None]:
         sys.path[:] = path
         for name in set(sys.modules) - before:
             file = getattr(sys.modules[name], "__file__", None) or ""
-            if Path(file).is_relative_to(place):
+            if Path(file).is_relative_to(place) and not is_library(file):
                 del sys.modules[name]
 
 

@@ -82,6 +82,7 @@ def from_program(program: Any, pins: Pins) -> Source:
         args, kwargs = _example_for(program, pins)
         what = "the model cannot be exported with the shapes of --inputs"
         program = _torch_export(program.module(), args, kwargs, what)
+        program.example_inputs = None
     return _source(program, program.module(), pins)
 
 
@@ -97,9 +98,11 @@ def from_module(module: Any, example_inputs: Any, pins: Pins) -> Source:
     try:
         pristine, traced = copy.deepcopy(module), copy.deepcopy(module)
     except Exception:  # some modules hold tensors that cannot be copied (weight_norm)
-        program = _torch_export(module, args, kwargs, what)
-        return _source(program, program.module(), pins)
-    return _source(_torch_export(traced, args, kwargs, what), pristine, pins)
+        pristine, traced = None, module
+    program = _torch_export(traced, args, kwargs, what)
+    if pins:
+        program.example_inputs = None  # made up from the pins
+    return _source(program, pristine or program.module(), pins)
 
 
 def _torch_export(module: Any, args: Any, kwargs: Any, what: str) -> Any:

@@ -23,15 +23,16 @@ from emx.export.origin import is_library, is_torch, shorten
 def calm() -> Iterator[None]:
     """Keep PyTorch's warnings and log lines off the user's terminal; run on one thread.
 
-    What a user's model prints goes to stderr: stdout belongs to the results of emx.
-
-    One thread, because sums split over threads differ in the last bit from machine to machine.
+    What a model prints goes to stderr: stdout belongs to the results of emx. One thread, because
+    sums split over threads differ in the last bit from machine to machine; without NNPACK, which
+    writes to the terminal where it does not know the processor.
     """
     disabled, threads = logging.root.manager.disable, torch.get_num_threads()
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        nnpack = torch.backends.nnpack.flags(enabled=False)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr), nnpack:
             warnings.simplefilter("ignore")
             yield
     finally:
