@@ -21,7 +21,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,7 @@ class AtenNode:
     args: tuple[Arg, ...]
     kwargs: Mapping[str, Arg]
     outputs: tuple[TensorType, ...]
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -124,7 +124,9 @@ class Bundle:
         """Read a bundle; a damaged one is an EmxError."""
         try:
             with zipfile.ZipFile(path) as z:
-                return _read(z, path)
+                bundle = _read(z, path)
+            _validate(bundle)
+            return bundle
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError) as error:
             raise EmxError(
                 f"{path.name} is damaged: {error}", at=str(path), hint="export the model again"
@@ -232,6 +234,32 @@ def _read(z: zipfile.ZipFile, path: Path) -> Bundle:
         vectors=Vectors(**arrays),
         producer=table["producer"],
     )
+
+
+def _validate(b: Bundle) -> None:
+    """Every name is defined before it is used; the vectors fit the signature."""
+    known = {name for name, _ in b.inputs} | set(b.tensors)
+    for n in b.nodes:
+        for name in _refs((*n.args, *n.kwargs.values())):
+            if name not in known:
+                raise ValueError(f"{n.name} reads {name}, which nothing defines")
+        known.update(n.output_names)
+    for _, ref in b.outputs:
+        if ref.name not in known:
+            raise ValueError(f"the output {ref.name} is not defined")
+    for name, t in b.inputs:
+        if b.vectors.inputs[name].shape != (b.vectors.count, *t.dims):
+            raise ValueError(f"the test vectors of {name} do not fit {t}")
+    if set(b.vectors.outputs) != {name for name, _ in b.outputs}:
+        raise ValueError("the test vectors are those of other outputs")
+
+
+def _refs(args: Iterable[Arg]) -> Iterator[str]:
+    for a in args:
+        if isinstance(a, Ref):
+            yield a.name
+        elif isinstance(a, tuple):
+            yield from _refs(a)
 
 
 def _parse_node(n: Any) -> AtenNode:

@@ -58,6 +58,18 @@ def aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{code.ljust(width)} // {comment}" if comment else code for code, comment in lines]
 
 
+def comment(text: str) -> str:
+    """Text of the user's model for a // comment: on one line, whatever the model says."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line.replace("??/", "?? /").rstrip("\\ ")
+
+
+def string_literal(text: str) -> str:
+    """Text of the user's model as a C string."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return '"' + line.replace("\\", "\\\\").replace('"', '\\"').replace("??", "?\\?") + '"'
+
+
 def prototype(head: str, parameters: Sequence[str]) -> str:
     """A parameter a line if it is long."""
     line = f"{head}({', '.join(parameters)})"

@@ -18,7 +18,15 @@ from typing import Any
 import jinja2
 
 from emx.bundle import Vectors
-from emx.c_text import aligned_comments, c_scalar, initialiser, mentions, prototype
+from emx.c_text import (
+    aligned_comments,
+    c_scalar,
+    comment,
+    initialiser,
+    mentions,
+    prototype,
+    string_literal,
+)
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
 from emx.options import Options
@@ -137,7 +145,7 @@ def _context(
         "target": program.target.name,
         "requires": program.target.requires,
         "summary": summary(facts),
-        "table": table(plan),
+        "table": [comment(line) for line in table(plan)],
         "model_hash": facts["model_hash"],
         "macs": facts["macs"],
         "weights_bytes": weights_bytes,
@@ -187,7 +195,7 @@ def _unused(
 def _tensor(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
     b = plan.program.buffers[buffer]
     return {
-        "label": label,
+        "label": string_literal(label),
         "name": b.name,
         "NAME": b.name.upper(),
         "c": b.type.dtype.c,
@@ -277,11 +285,10 @@ def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance])
             arguments.append(f"w->{s.weights[operand]}")
         else:
             arguments.append(s.writes if operand == "y" else s.reads[operand])
-    comment = str(s.origin) if s.origin != Origin() else "(added by emx)"
-    comment = comment.replace("\\", "/").rstrip()
+    origin = str(s.origin) if s.origin != Origin() else "(added by emx)"
     same = i > 0 and steps[i - 1].origin == s.origin
     return {
-        "comment": "" if same else comment,
+        "comment": "" if same else comment(origin),
         "call": f"{instance.name}({', '.join(arguments)})",
         "writes": s.writes,
     }
@@ -334,11 +341,10 @@ def _test_weight(name: str, step: int, size: int, blob: Blob) -> dict[str, Any]:
 
 def _test_step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
     at = test.offsets.get(f"layer {s.name}")
-    origin = str(s.origin).replace("\\", "\\\\").replace('"', '\\"').replace("??", "?\\?")
     return {
         "name": s.name,
         "instance": plan.program.instances[s.instance].name,
-        "origin": origin,
+        "origin": string_literal(str(s.origin)),
         "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
         "at": at or 0,
     }

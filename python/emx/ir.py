@@ -166,7 +166,7 @@ class Node:
     op: Op
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def output(self) -> Value:
