@@ -82,11 +82,10 @@ endfunction()
 
 # _emx_check_board(<who> <board>): a build tree is for one board, by its compiler flags.
 function(_emx_check_board who board)
-  if(board AND NOT board STREQUAL EMX_BOARD)
-    if(NOT EMX_BOARD)
+  set(tree "$CACHE{_EMX_TREE_BOARD}") # which the toolchain files set
+  if(board AND NOT board STREQUAL tree)
+    if(NOT tree)
       set(tree "the host, or for a board that emx does not know")
-    else()
-      set(tree "${EMX_BOARD}")
     endif()
     message(FATAL_ERROR "${who}: BOARD ${board}, but this build tree is for ${tree}. Configure one "
                         "with --toolchain toolchains/arm-none-eabi.cmake -DEMX_BOARD=${board}")

@@ -30,7 +30,7 @@ function(emx_add_model_test test)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
-  set(labels emx ${EMX_BOARD} ${ARG_LABELS})
+  set(labels emx $CACHE{_EMX_TREE_BOARD} ${ARG_LABELS})
   set_tests_properties(${test} PROPERTIES
     TIMEOUT "${ARG_TIMEOUT}" SKIP_RETURN_CODE 77 LABELS "${labels}")
 endfunction()

@@ -26,17 +26,18 @@ function(_emx_define_targets package_dir out_problem)
   _emx_define_board("${root}")
 endfunction()
 
-# The toolchain files of emx set EMX_BOARD; then emx::board gives a program the board's startup code,
+# The toolchain files of emx choose a board; then emx::board gives a program the board's startup code,
 # system calls and linker script, and every model links it for its users. A program declines with
 # target properties: EMX_STARTUP NONE, and EMX_LINKER_SCRIPT NONE or the path of its own.
 function(_emx_define_board root)
   get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
-  if(NOT EMX_BOARD OR NOT "C" IN_LIST languages)
+  set(board "$CACHE{_EMX_TREE_BOARD}")
+  if(NOT board OR NOT "C" IN_LIST languages)
     return()
   endif()
   set(common "${root}/boards/common")
-  set(script "${root}/boards/${EMX_BOARD}/board.ld")
-  file(READ "${root}/boards/${EMX_BOARD}/board.json" json)
+  set(script "${root}/boards/${board}/board.ld")
+  file(READ "${root}/boards/${board}/board.json" json)
   _emx_json_items(link_flags "${json}" link_flags)
 
   add_library(emx_startup OBJECT "${common}/startup.c" "${common}/syscalls.c")

@@ -173,3 +173,56 @@ def test_properties(project: Project) -> None:
         assert got[key.upper()] == str(written[key])
     assert Path(got["WEIGHTS_FILE"]).stat().st_size == int(got["WEIGHTS_BYTES"])
     assert "void digit_run(" in Path(got["HEADER"]).read_text()
+
+
+@pytest.mark.parametrize("toolchain", [None, M4])
+def test_lto(project: Project, toolchain: Path | None) -> None:
+    """Link-time optimisation runs in another directory, where .incbin would find nothing."""
+    project.cmakelists(FIVE_LINES)
+    flags = "-DCMAKE_C_FLAGS_RELEASE=-O2 -flto"
+    project.configure("-DCMAKE_BUILD_TYPE=Release", flags, toolchain=toolchain).ok()
+    project.build().ok()
+    assert "0 tests failed out of 1" in project.ctest().ok().text
+
+
+@pytest.mark.parametrize("toolchain", [None, M4])
+def test_cxx_program(project: Project, toolchain: Path | None) -> None:
+    """A C++ program; its constructors run before main."""
+    project.write(
+        "main.cpp",
+        """
+        #include "net.h"
+        struct Input { float x[NET_X_LEN]; Input() { x[1] = -3; } };
+        static Input input;
+        int main() {
+            float y[NET_Y_LEN];
+            net_run(input.x, y);
+            return y[1] == 3 ? 0 : 1;
+        }
+        """,
+    )
+    program = "enable_testing()\nadd_test(NAME fw COMMAND fw)\nenable_language(CXX)\n"
+    project.cmakelists(program + FIVE_LINES.replace("main.c", "main.cpp"))
+    project.configure(toolchain=toolchain).ok()
+    project.build().ok()
+    assert "0 tests failed out of 2" in project.ctest().ok().text
+
+
+def test_working_directory_is_no_import_path(project: Project) -> None:
+    """Python files that happen to lie where CMake or the build runs are not emx's business."""
+    for place in (".", "build"):
+        for name in ("json.py", "numpy.py", "emx/__init__.py"):
+            project.write(f"{place}/{name}", "raise SystemExit('imported from here')\n")
+    project.cmakelists(FIVE_LINES)
+    project.configure().ok()
+    project.build().ok()
+    assert "0 tests failed out of 1" in project.ctest().ok().text
+
+
+def test_contraction(project: Project) -> None:
+    """Fused multiply-add is for emx's own sources, with LAYERS too; nobody else's flags change."""
+    project.cmakelists(FIVE_LINES + "emx_add_model_test(net_layers MODEL net LAYERS)\n")
+    project.configure("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON").ok()
+    commands = json.loads((project.build_dir() / "compile_commands.json").read_text())
+    having = [Path(c["file"]) for c in commands if "-ffp-contract=fast" in c["command"]]
+    assert [f"{f.parent.name}/{f.name}" for f in having] == ["net/net.c", "net_layers/net.c"]

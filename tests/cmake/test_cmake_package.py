@@ -114,6 +114,17 @@ def test_editable(project: Project, source: Path, tmp_path: Path) -> None:
     assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
     printed = project.run(prefix / "bin/emx", "--cmake-dir").ok().text.strip()
     assert printed == str(source / "cmake")
+    check_emx_is_a_dependency(project, source)
+
+
+def check_emx_is_a_dependency(project: Project, source: Path) -> None:
+    """A change of emx itself reaches the generated C, by a build alone."""
+    template = source / "python/emx/templates/model.c.j2"
+    template.write_text(template.read_text() + "// of the changed emx\n")
+    project.build().ok()
+    generated = project.build_dir() / "emx/net/net.c"
+    assert generated.read_text().endswith("// of the changed emx\n")
+    assert worked(project.build().ok().text) == []
 
 
 @pytest.mark.parametrize(
