@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Keywords of C99 and C++, and what the generated code uses itself.
 _RESERVED_TEXT = """
@@ -13,7 +14,7 @@ else enum explicit export extern false float for friend goto if inline int long 
 namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
 reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
 switch template this thread_local throw true try typedef typeid typename union unsigned using
-virtual void volatile wchar_t while xor xor_eq arena base weights main NULL NAN INFINITY
+virtual void volatile wchar_t while xor xor_eq arena base w main NULL NAN INFINITY
 """
 _RESERVED = frozenset(_RESERVED_TEXT.split())
 
@@ -27,17 +28,20 @@ def c_identifier(text: str) -> str:
     return name
 
 
+_DERIVED = ("", "_at", "_scratch")  # what the generated code makes of the name of a step
+
+
 class Names:
     """Hands out identifiers that differ from each other, also when case is ignored."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.lower() for name in taken}
 
     def unique(self, text: str) -> str:
         name = c_identifier(text)
         k = 1
-        while name.lower() in self._taken:
+        while not self._taken.isdisjoint(derived := {(name + d).lower() for d in _DERIVED}):
             k += 1
             name = f"{c_identifier(text)}_{k}"
-        self._taken.add(name.lower())
+        self._taken |= derived
         return name

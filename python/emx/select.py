@@ -20,12 +20,12 @@ from emx.target import Target
 def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
     """Bind every node to a kernel. EmxError with all nodes that no kernel can do."""
     graph = own_outputs(graph)
-    names = Names()
+    names = Names(f"{graph.name}_{symbol}" for symbol in ("weights", "arena", "run", "run_in"))
     buffers = _Buffers(graph, names, io_arena)
     kernels, problems = _kernels(graph)
     if problems:
         raise EmxError.of(problems, "operators of this model have no kernel")
-    instances = _instances(list(kernels.values()))
+    instances = _instances(list(kernels.values()), names)
     weights = _Weights()
     steps = []
     for node in graph.nodes:
@@ -170,7 +170,7 @@ def _identity(kernel: Kernel) -> tuple[object, ...]:
     return kernel.function, key, kernel.scalars, kernel.operands
 
 
-def _instances(kernels: Sequence[Kernel]) -> list[Instance]:
+def _instances(kernels: Sequence[Kernel], names: Names) -> list[Instance]:
     groups: dict[tuple[object, ...], list[Kernel]] = {}
     for k in kernels:
         groups.setdefault(_identity(k), []).append(k)
@@ -181,7 +181,8 @@ def _instances(kernels: Sequence[Kernel]) -> list[Instance]:
         name = first.function.removeprefix("emx_")
         count[name] = count.get(name, -1) + 1
         varying = [f for f in first.params if any(m.params[f] != first.params[f] for m in members)]
-        instances.append(Instance(f"{name}_{count[name]}", first, tuple(varying)))
+        unique = names.unique(f"{name}_{count[name]}")
+        instances.append(Instance(unique, first, tuple(varying)))
     return instances
 
 
