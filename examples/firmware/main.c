@@ -8,7 +8,8 @@
 
 enum { SIDE = 8, SHOWN = 6 };
 
-static int recognise(const unsigned char *image) {
+static int recognise(const unsigned char *image)
+{
     float x[DIGITS_IMAGE_LEN], scores[DIGITS_LINEAR_LEN];
     for (int i = 0; i < DIGITS_IMAGE_LEN; i++)
         x[i] = image[i] / 16.0f;
@@ -21,7 +22,8 @@ static int recognise(const unsigned char *image) {
 }
 
 // The first images side by side, each pixel two characters wide, and what they are taken for.
-static void show(void) {
+static void show(void)
+{
     static const char ink[] = " .:-=+*#%@"; // a grey value from 0 to 16 picks one
     for (int row = 0; row < SIDE; row++) {
         for (int n = 0; n < SHOWN; n++) {
@@ -38,7 +40,8 @@ static void show(void) {
     printf("\n\n");
 }
 
-int main(void) {
+int main(void)
+{
     show();
     int correct = 0;
     for (int n = 0; n < HELD_OUT; n++)

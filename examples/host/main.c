@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-int main(void) {
+int main(void)
+{
     // A one: a column of ink, each value from 0 (paper) to 1.
     float image[DIGITS_IMAGE_LEN] = {0}, score[DIGITS_LINEAR_LEN];
     for (int row = 0; row < 8; row++)
