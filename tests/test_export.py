@@ -283,11 +283,35 @@ def test_refused_models(function: Callable[..., Any], what: str, hint: str | Non
     assert "test_export.py:" in (error.head.at or "")
 
 
+def test_tensors_kept_in_attributes() -> None:
+    class Keeps(nn.Module):
+        def __init__(self, adds: bool) -> None:
+            super().__init__()
+            self.adds, self.last = adds, torch.zeros(2, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last = x + self.last if self.adds else x
+            return self.last * 2
+
+    error = refusal(Keeps(adds=True), (X,))
+    assert error.head.what == "the model computes with a tensor of its last call: self.last"
+    assert "state that a model keeps" in (error.head.hint or "")
+    emx.export(Keeps(adds=False), (X,))  # only looked at
+
+    class Constant(Keeps):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last.add_(x)
+
+    error = refusal(Constant(adds=True), (X,))
+    assert "Constant last is mutated" in error.head.what
+    assert "state that a model keeps" in (error.head.hint or "")
+
+
 def test_training_mode_is_refused_with_every_place() -> None:
     error = refusal(Net().train(), IMAGE)
     assert error.head.what == "2 operators are in training mode"
     page = str(error)
-    assert "batch_norm is in training mode" in page
+    assert "batch_norm is in training mode: it changes its buffer bn.running_mean" in page
     assert "(module drop)" in page
     assert "call model.eval()" in page
 

@@ -36,6 +36,9 @@ _WHOLE = """
 _TRAINING = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "feature_alpha_dropout": 2,
              "native_dropout": 2, "rrelu": 3, "batch_norm": 5}  # fmt: skip
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+KEEPS_STATE = """if this is a training statistic, call model.eval() before the export;
+state that a model keeps from call to call is not supported yet: pass it as an input and
+return it as an output"""
 _EVAL = "call model.eval() before torch.export.export (or before emx.export)"
 
 
@@ -46,7 +49,7 @@ def decompose(program: Any) -> Any:
     whole = frozenset(_WHOLE.split())
     for op in [op for op in table if packet(op) in whole]:
         del table[op]
-    with explained("PyTorch cannot lower this model"):
+    with explained("PyTorch cannot lower this model", hints={"is mutated": KEEPS_STATE}):
         functional = program.run_decompositions(table)
     _restore_origins(program, functional)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")
@@ -81,9 +84,14 @@ def _training_problems(program: Any) -> Iterator[Problem]:
     root = common_root(program.graph.nodes)
     for node in program.graph.nodes:
         if node.op == "call_function" and _in_training(node):
-            name = packet(node.target)
-            at = str(origin_of(node, root))
-            yield Problem(f"{name} is in training mode", at, str(node.target), _EVAL)
+            what = f"{packet(node.target)} is in training mode"
+            if packet(node.target) == "batch_norm":
+                what += f": it changes its buffer {_buffer(program, node.args[3])}"
+            yield Problem(what, str(origin_of(node, root)), str(node.target), _EVAL)
+
+
+def _buffer(program: Any, node: Any) -> str:
+    return str(program.graph_signature.inputs_to_buffers.get(node.name, node.name))
 
 
 def _in_training(node: Any) -> bool:
@@ -128,13 +136,6 @@ def _mutation_problems(program: Any) -> Iterator[Problem]:
         if spec.kind not in kinds:
             continue
         kind = kinds[spec.kind]
-        if kind == "input":
-            hint = "let the model write to a copy: x = x.clone()"
-        else:
-            hint = (
-                "if this is a training statistic, call model.eval() before the export;\n"
-                "state that a model keeps from call to call is not supported yet: pass it as an "
-                "input and return it as an output"
-            )
+        hint = "let the model write to a copy: x = x.clone()" if kind == "input" else KEEPS_STATE
         where = str(origin_of(nodes[spec.arg.name], root))
         yield Problem(f"the model changes its {kind} {spec.target}", where, None, hint)

@@ -7,6 +7,8 @@ import contextlib
 import copy
 import inspect
 import io
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,12 @@ from torch.export.graph_signature import InputKind, TensorArgument
 from emx.errors import EmxError, Problem
 from emx.export import archive, pickles, scripts
 from emx.export.convert import Unconvertible, tensor_type, to_numpy, torch_dtype, user_inputs
+from emx.export.decompose import KEEPS_STATE
 from emx.export.inputs import generate
 from emx.export.torchtools import explained
 from emx.ir import Array, TensorType
 
+_SELF = re.compile(r"\bself\.[\w.\[\]']+")
 Pins = Mapping[str, TensorType]
 
 
@@ -99,10 +103,36 @@ def from_module(module: Any, example_inputs: Any, pins: Pins) -> Source:
         pristine, traced = copy.deepcopy(module), copy.deepcopy(module)
     except Exception:  # some modules hold tensors that cannot be copied (weight_norm)
         pristine, traced = None, module
-    program = _torch_export(traced, args, kwargs, what)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        program = _torch_export(traced, args, kwargs, what)
+    _refuse_kept_tensors(pristine, args, kwargs, [str(w.message) for w in said])
     if pins:
         program.example_inputs = None  # made up from the pins
     return _source(program, pristine or program.module(), pins)
+
+
+def _refuse_kept_tensors(module: Any, args: Any, kwargs: Any, said: list[str]) -> None:
+    """Refuse a model that assigns tensors to attributes and computes with them in the next call.
+
+    torch.export warns of each such attribute, but most models only put them there to be looked at.
+    """
+    kept = [
+        name for text in said if "assigned during export" in text for name in _SELF.findall(text)
+    ]
+    if not kept or module is None:
+        return
+    model = copy.deepcopy(module)
+    with torch.no_grad():
+        first, second = (pytree.tree_leaves(model(*args, **kwargs)) for _ in range(2))
+    same = all(
+        torch.equal(a, b) for a, b in zip(first, second, strict=True) if isinstance(a, torch.Tensor)
+    )
+    if not same:
+        raise EmxError(
+            f"the model computes with a tensor of its last call: {', '.join(kept)}",
+            hint=KEEPS_STATE,
+        )
 
 
 def _torch_export(module: Any, args: Any, kwargs: Any, what: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,10 @@ import torch
 
 from emx.errors import EmxError
 from emx.export.origin import is_library, is_torch, shorten
+
+_HINTS = {
+    "data-dependent": "what a model computes must not depend on the values of its inputs",
+}
 
 
 @contextmanager
@@ -41,28 +45,27 @@ def calm() -> Iterator[None]:
 
 
 @contextmanager
-def explained(what: str, *, hint: str | None = None) -> Iterator[None]:
-    """Turn an exception inside PyTorch or the user's model into an EmxError that names the line."""
+def explained(
+    what: str, *, hint: str | None = None, hints: Mapping[str, str] = _HINTS
+) -> Iterator[None]:
+    """Turn an exception inside PyTorch or the user's model into an EmxError that names the line.
+
+    hints   part of the message -> hint, for where there is no `hint`
+    """
     try:
         yield
     except EmxError:
         raise
     except (Exception, SystemExit) as error:
-        raise EmxError(
-            f"{what}: {_summary(error)}", at=_user_line(error), hint=hint or _advice(error)
-        ) from None
+        advice = [text for part, text in hints.items() if part in str(error)]
+        hint = hint or next(iter(advice), None)
+        raise EmxError(f"{what}: {_summary(error)}", at=_user_line(error), hint=hint) from None
 
 
 def _summary(error: BaseException) -> str:
     """The first line of a message; PyTorch appends pages of advice to its own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _advice(error: BaseException) -> str | None:
-    if "DataDependent" in type(error).__name__ or "data-dependent" in str(error):
-        return "what a model computes must not depend on the values of its inputs"
-    return None
 
 
 def _user_line(error: BaseException) -> str | None:
