@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Running emx: gated steps at configure time, and code generation at build time.
 
-cmake_path(SET _emx_cache "$ENV{HOME}/.cache")
+set(_emx_cache "")
 if(DEFINED ENV{XDG_CACHE_HOME})
-  cmake_path(SET _emx_cache "$ENV{XDG_CACHE_HOME}")
+  set(_emx_cache "$ENV{XDG_CACHE_HOME}/emx")
+elseif(DEFINED ENV{HOME})
+  set(_emx_cache "$ENV{HOME}/.cache/emx")
 endif()
-set(EMX_CACHE_DIR "${_emx_cache}/emx" CACHE PATH
+set(EMX_CACHE_DIR "${_emx_cache}" CACHE PATH
     "Exported models by content, shared by all build trees; empty: keep none")
 unset(_emx_cache)
 

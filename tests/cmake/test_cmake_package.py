@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import sysconfig
@@ -156,3 +157,20 @@ def test_presets() -> None:
         text = run("cmake", f"--list-presets={kind}", cwd=ROOT).ok().text
         for name in ("host", *boards):
             assert f'"{name}"' in text
+
+
+def test_manual_is_complete() -> None:
+    """docs/cmake.md names every keyword, property and cache variable."""
+    manual = (ROOT / "docs/cmake.md").read_text()
+    code = "\n".join(file.read_text() for file in (ROOT / "cmake").glob("*.cmake"))
+    lists = re.findall(r"PARSE_ARGV 1 ARG\s+((?:\"[^\"]*\"\s*){3})", code)
+    keywords = {word for text in lists for word in re.findall(r"[A-Z][A-Z_]+", text)}
+    properties = {
+        f"EMX_{n}" for n in re.findall(r"foreach\(_emx_name IN ITEMS ([^)]*)", code)[0].split()
+    }
+    variables = set(re.findall(r"set\((EMX_\w+) \"[^\"]*\" CACHE (?:PATH|FILEPATH)", code))
+    assert len(keywords) > 20
+    assert len(variables) == 2
+    internal = {"BUNDLE", "DIRECTORY", "ARGS", "ALSO"}  # of private functions
+    for name in (keywords - internal) | properties | variables:
+        assert re.search(rf"\b{name}\b", manual), name
