@@ -81,18 +81,21 @@ class Conv2d(Op):
             for o in range(0, filters, 4)
         ]
         image, skip = window_traces(window, x, tiles, columns, 4)
+        packed_row = x.col == x.channels and x.chan == window.dilation[1] == self.groups == 1
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
             "out_h": out_h, "out_w": out_w, "out_c": len(w),
             **_window_params(window), "groups": self.groups, "tail": filters % 4,
-            "x_row": x.row, "x_col": x.col, "x_chan": x.chan, "lo": self.lo, "hi": self.hi,
+            "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
+            "contiguous": int(packed_row),
+            "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         return Kernel(
             header="conv2d",
             function="emx_conv2d_add_f32" if self.residual else "emx_conv2d_f32",
             inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
             params=params,
-            key=(*_KEY, "in_c", "groups", "x_chan"),
+            key=(*_KEY, "groups", "x_chan", "contiguous"),
             weights={"w": _pack(w, self.groups), "b": b},
             overlap={"x": image, "skip": skip} if self.residual else {"x": image},
         )  # fmt: skip
@@ -120,7 +123,9 @@ class Conv2d(Op):
 
 
 # Constants of every instance; the extents of the image and the number of filters may vary.
-_KEY = ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "tail")
+_KEY = (
+    "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "tail", "lo", "hi",
+)  # fmt: skip
 
 
 def _window_params(window: Window) -> dict[str, Param]:

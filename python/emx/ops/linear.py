@@ -58,7 +58,7 @@ class Linear(Op):
                 "lo": self.lo,
                 "hi": self.hi,
             },
-            key=("rows", "tail"),
+            key=("rows", "tail", "lo", "hi"),
             weights={"w": _pack(w), "b": b},
             overlap={"x": x, "skip": skip} if self.residual else {"x": x},
         )

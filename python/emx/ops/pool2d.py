@@ -79,7 +79,7 @@ class Pool2d(Op):
                 "lo": self.lo, "hi": self.hi,
             },
             key=("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w",
-                 "divisor"),
+                 "divisor", "lo", "hi"),
             overlap={"x": trace},
         )  # fmt: skip
 

@@ -52,10 +52,13 @@ EMX_STATIC_ASSERT(sizeof(float) == 4, "emx needs IEEE 754 single precision");
 EMX_INLINE int32_t emx_min_s32(int32_t a, int32_t b) { return a < b ? a : b; }
 EMX_INLINE int32_t emx_max_s32(int32_t a, int32_t b) { return a > b ? a : b; }
 
-// min(max(v, lo), hi); NaN stays NaN, as in PyTorch.
+// min(max(v, lo), hi); NaN stays NaN, as in PyTorch. Infinite bounds cost nothing if constant.
 EMX_INLINE float emx_clamp_f32(float v, float lo, float hi)
 {
-    return v < lo ? lo : v > hi ? hi : v;
+    if (lo > -INFINITY && v < lo) {
+        return lo;
+    }
+    return hi < INFINITY && v > hi ? hi : v;
 }
 
 #endif

@@ -55,6 +55,7 @@ EMX_INLINE void emx_mac_channels_f32(float acc[4], const float *x, const float *
 }
 #endif
 
+#ifndef EMX_HAVE_store_4_f32
 // y[o] = clamp(acc[o] + skip[o]) for o < n <= 4; skip may be null.
 EMX_INLINE void emx_store_4_f32(float *y, const float acc[4], const float *skip, float lo, float hi,
                                 int32_t n)
@@ -67,5 +68,6 @@ EMX_INLINE void emx_store_4_f32(float *y, const float acc[4], const float *skip,
         }
     }
 }
+#endif
 
 #endif

@@ -26,6 +26,7 @@ typedef struct {
     int32_t groups;
     int32_t tail; // out_c / groups % 4
     int32_t x_row, x_col, x_chan;
+    int32_t contiguous; // 1: the taps of a row of the window are one run of memory
     float lo, hi;
 } emx_conv2d_f32_t;
 
@@ -41,17 +42,14 @@ EMX_INLINE void emx_conv2d_tile_f32(const emx_conv2d_f32_t *p, int32_t pixels, e
     for (int i = 0; i < 16; i++) {
         acc[i] = i < 4 * pixels && (i & 3) < lanes ? b[i & 3] : 0.0f;
     }
-    // Where the taps of a row of the window lie behind each other, they are one long tap.
-    const bool contiguous =
-        p->groups == 1 && p->dilation_w == 1 && p->x_chan == 1 && p->x_col == p->in_c;
     const int32_t taps = kx.last - kx.first;
     for (int32_t i = ky.first; i < ky.last; i++) {
-        for (int32_t j = 0; j < (contiguous ? emx_min_s32(taps, 1) : taps); j++) {
+        for (int32_t j = 0; j < (p->contiguous ? emx_min_s32(taps, 1) : taps); j++) {
             const int32_t k = kx.first + j;
             const float *const tap =
                 x + (i * p->dilation_h * p->x_row + k * p->dilation_w * p->x_col);
             const float *const column = w + (i * p->kernel_w + k) * depth * 4;
-            const int32_t n = contiguous ? taps * depth : depth;
+            const int32_t n = p->contiguous ? taps * depth : depth;
             if (pixels == 4) {
                 emx_mac_4x4_f32(acc, tap, p->stride_w * p->x_col, p->x_chan, column, n);
             } else {
