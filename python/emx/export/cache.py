@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import platform
@@ -79,7 +80,8 @@ def torch_version() -> str:
 def reads() -> Iterator[list[Path]]:
     """Collect the files that Python opens, as far as they are the user's own.
 
-    What belongs to Python, to installed packages and to emx is left out.
+    What belongs to Python, to installed packages, to emx and to its callers (whose sources PyTorch
+    opens to show them in a stack) is left out.
     """
     opened: dict[str, None] = {}
     found: list[Path] = []
@@ -91,6 +93,7 @@ def reads() -> Iterator[list[Path]]:
             opened[os.fsdecode(arguments[0])] = None
 
     before = set(sys.modules)
+    callers = {Path(frame.filename).resolve() for frame in inspect.stack(0)}
     sys.addaudithook(hook)
     try:
         yield found
@@ -99,7 +102,7 @@ def reads() -> Iterator[list[Path]]:
     modules = [sys.modules[name] for name in set(sys.modules) - before]
     sources = sorted(str(getattr(m, "__file__", None) or "") for m in modules)
     files = {Path(_source(name)).resolve() for name in [*opened, *sources] if name}
-    found += sorted(f for f in files if f.is_file() and not _is_ours(f))
+    found += sorted(f for f in files - callers if f.is_file() and not _is_ours(f))
 
 
 def _source(name: str) -> str:
