@@ -19,8 +19,8 @@ import torch
 import emx
 import hostile
 from emx.errors import EmxError
-from emx.export import archive, program_json
-from emx.export.torchtools import calm
+from emx.exporter import archive, program_json
+from emx.exporter.torchtools import calm
 
 
 @pytest.fixture(scope="module")

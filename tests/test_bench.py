@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emx.bench import bench
+from emx.bencher import bench
 from emx.build import board_names, find_machine
 from emx.errors import EmxError
 from emx.testrun import build_test

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import emx
-from emx.export.inputs import generate
+from emx.exporter.inputs import generate
 from emx.ir import DType, TensorType
 from export_models import IMAGE, Calls, Net, X, refusal
 

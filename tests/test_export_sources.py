@@ -19,7 +19,7 @@ import torch
 import emx
 from emx.bundle import Bundle
 from emx.errors import EmxError
-from emx.export import cached_export
+from emx.exporter import cached_export
 from export_models import IMAGE, Net, refusal
 
 
@@ -135,7 +135,7 @@ def test_export_is_the_same_bytes_in_any_directory_under_any_hash_seed(tmp_path:
 
 CACHED = """
 import sys, pathlib
-from emx.export import cached_export
+from emx.exporter import cached_export
 out, cache = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 cached_export(sys.argv[1], out, cache_dir=cache)
 assert "torch" not in sys.modules
@@ -211,4 +211,4 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_importing_emx_export_imports_no_torch() -> None:
-    python("import sys, emx.export, emx; assert not {'torch', 'jinja2'} & set(sys.modules)")
+    python("import sys, emx.exporter, emx; assert not {'torch', 'jinja2'} & set(sys.modules)")

@@ -14,7 +14,7 @@ import pytest
 from emx.api import bench, compile, verify
 from emx.build import Finished, board_names, find_machine, run
 from emx.bundle import Bundle
-from emx.export import cached_export
+from emx.exporter import cached_export
 from emx.options import Options
 from emx.paths import root
 from emx.testrun import build_test

@@ -15,7 +15,7 @@ from emx.build import board_names, build, find_machine, run
 from emx.compare import compare
 from emx.errors import EmxError
 from emx.testrun import build_test
-from emx.verify import verify
+from emx.verifier import verify
 from tiny_model import SCALED, Tiny, X, Y
 
 MACHINES = ("host", *board_names())

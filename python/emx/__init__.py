@@ -10,9 +10,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from emx.errors import EmxError
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from emx.bundle import Bundle
     from emx.emit import Artifacts
     from emx.options import Options
-    from emx.verify import VerifyReport
+    from emx.verifier import VerifyReport
 
 __all__ = [
     "Artifacts",
@@ -43,7 +41,7 @@ _HOME = {
     "Artifacts": "emx.emit",
     "Bundle": "emx.bundle",
     "Options": "emx.options",
-    "VerifyReport": "emx.verify",
+    "VerifyReport": "emx.verifier",
     "bench": "emx.api",
     "compile": "emx.api",
     "export": "emx.api",
@@ -66,18 +64,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
-
-
-class _Package(ModuleType):
-    """Some functions share their name with a module: emx.export, emx.verify, emx.bench.
-
-    Python binds a module's name in its package when the module is first imported, whenever that
-    is; here the name stays the function's.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

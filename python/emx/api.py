@@ -8,21 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from emx import passes
-from emx.bench import BenchReport
-from emx.bench import bench as _bench
+from emx.bencher import BenchReport
+from emx.bencher import bench as _bench
 from emx.build import Generate, find_machine
 from emx.bundle import Bundle
 from emx.check_plan import check
 from emx.emit import Artifacts, emit
-from emx.export import export
+from emx.exporter import export
 from emx.ir import Array
 from emx.load import load
 from emx.options import Options
 from emx.plan import plan
 from emx.select import select
 from emx.target import Target, find_target
-from emx.verify import VerifyReport
-from emx.verify import verify as _verify
+from emx.verifier import VerifyReport
+from emx.verifier import verify as _verify
 from emx.version import VERSION
 
 __all__ = ["bench", "compile", "export", "generate", "verify", "write"]
@@ -70,7 +70,7 @@ def verify(
     options: Options | None = None,
 ) -> VerifyReport:
     """Generate, build and run the model on the host or a board's emulator, and compare its outputs
-    (with `layers` every step) with PyTorch's; emx.verify documents the parameters."""
+    (with `layers` every step) with PyTorch's; emx.verifier documents the parameters."""
     writer = _writer(bundle, target, options or Options())
     return _verify(bundle, writer, target=target, rtol=rtol, atol=atol, layers=layers, dump=dump)
 

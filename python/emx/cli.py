@@ -234,7 +234,7 @@ def _bundle(args: argparse.Namespace) -> Bundle:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from emx.export import cached_export
+    from emx.exporter import cached_export
 
     with _progress(f"exporting {args.model}"):
         files = cached_export(

@@ -13,8 +13,8 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Arg, AtenNode, Bundle, Ref, Vectors
 from emx.errors import EmxError, Problem
-from emx.export.decompose import RECURRENT, packet
-from emx.export.origin import common_root, origin_of
+from emx.exporter.decompose import RECURRENT, packet
+from emx.exporter.origin import common_root, origin_of
 from emx.ir import Array, DType, TensorType
 
 _DTYPES = {

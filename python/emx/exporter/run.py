@@ -16,18 +16,18 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 
 from emx.bundle import Bundle, Vectors
 from emx.errors import EmxError
-from emx.export import eager, scripts, sources
-from emx.export.convert import convert
-from emx.export.decompose import decompose
-from emx.export.inputs import generate, parse_pins, read_example_file
-from emx.export.torchtools import calm, explained
+from emx.exporter import eager, scripts, sources
+from emx.exporter.convert import convert
+from emx.exporter.decompose import decompose
+from emx.exporter.inputs import generate, parse_pins, read_example_file
+from emx.exporter.torchtools import calm, explained
 from emx.ir import Array
 from emx.version import VERSION
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of emx.export.export()."""
+    """The options of emx.exporter.export()."""
 
     name: str | None
     inputs: tuple[str, ...]

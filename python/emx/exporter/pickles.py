@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emx.errors import EmxError
-from emx.export.archive import EXPORT_LINES, members
+from emx.exporter.archive import EXPORT_LINES, members
 
 # What the pickle of a state_dict refers to.
 _TENSORS = re.compile(
@@ -43,7 +43,7 @@ def load(data: bytes, path: Path) -> Any:
     """Unpickle a module, which runs whatever code the file holds."""
     import torch
 
-    from emx.export.torchtools import explained
+    from emx.exporter.torchtools import explained
 
     with explained(f"cannot load {path.name}", hint=EXPORT_LINES):
         module = torch.load(io.BytesIO(data), weights_only=False, map_location="cpu")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from emx.errors import EmxError
-from emx.export.origin import is_library, is_torch, shorten
+from emx.exporter.origin import is_library, is_torch, shorten
 
 _HINTS = {
     "data-dependent": "what a model computes must not depend on the values of its inputs",

@@ -10,8 +10,8 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from emx.errors import EmxError, Problem
-from emx.export.origin import ORIGIN_KEYS, common_root, origin_of, user_frames
-from emx.export.torchtools import explained
+from emx.exporter.origin import ORIGIN_KEYS, common_root, origin_of, user_frames
+from emx.exporter.torchtools import explained
 
 # Operators that emx has kernels for, or will have; PyTorch decomposes all others.
 _WHOLE = """

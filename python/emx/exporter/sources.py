@@ -19,11 +19,11 @@ import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from emx.errors import EmxError, Problem
-from emx.export import archive, pickles, scripts
-from emx.export.convert import Unconvertible, tensor_type, to_numpy, torch_dtype, user_inputs
-from emx.export.decompose import KEEPS_STATE
-from emx.export.inputs import generate
-from emx.export.torchtools import explained
+from emx.exporter import archive, pickles, scripts
+from emx.exporter.convert import Unconvertible, tensor_type, to_numpy, torch_dtype, user_inputs
+from emx.exporter.decompose import KEEPS_STATE
+from emx.exporter.inputs import generate
+from emx.exporter.torchtools import explained
 from emx.ir import Array, TensorType
 
 _SELF = re.compile(r"\bself\.[\w.\[\]']+")

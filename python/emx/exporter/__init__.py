@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emx.bundle import Bundle, is_bundle
-from emx.export.cache import cached_export, torch_version
+from emx.exporter.cache import cached_export, torch_version
 
 __all__ = ["cached_export", "export"]
 
@@ -46,7 +46,7 @@ def export(
         bundle = Bundle.load(Path(path))
         return replace(bundle, name=name) if name else bundle
     torch_version()  # says what to do where PyTorch is missing
-    from emx.export.run import Options, export_model
+    from emx.exporter.run import Options, export_model
 
     options = Options(
         name=name,

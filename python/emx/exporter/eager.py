@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Bundle
 from emx.errors import EmxError
-from emx.export.convert import to_numpy, user_inputs
+from emx.exporter.convert import to_numpy, user_inputs
 from emx.ir import Array, DType, TensorType
 
 

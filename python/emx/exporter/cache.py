@@ -32,10 +32,10 @@ def cached_export(
 ) -> tuple[Path, ...]:
     """Write the bundle of the model at `path` to `out`; return the files that were read.
 
-    `options` are those of emx.export.export(). PyTorch is imported only if the cache has no valid
+    `options` are those of emx.exporter.export(). PyTorch is imported only if the cache has no valid
     entry. `out` keeps its time stamp if its content does not change.
     """
-    from emx.export import export
+    from emx.exporter import export
 
     model = os.fspath(path)
     if is_bundle(Path(model)):

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from emx.errors import EmxError
-from emx.export.origin import is_library
+from emx.exporter.origin import is_library
 
 _RETURNS = "it must return (module, example_inputs), the inputs as a tuple of tensors"
 
@@ -42,7 +42,7 @@ def importable(folder: Path) -> Iterator[None]:
 
 def run(script: Path, factory: str) -> tuple[Any, Any]:
     """(module, example_inputs) as the factory returns them."""
-    from emx.export.torchtools import explained
+    from emx.exporter.torchtools import explained
 
     if not script.is_file():
         raise EmxError(f"there is no file {script}")

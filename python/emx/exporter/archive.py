@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from emx.errors import EmxError
-from emx.export import program_json
+from emx.exporter import program_json
 
 EXPORT_LINES = (
     "export it where its class is known:\n"
