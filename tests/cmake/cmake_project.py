@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,13 @@ class Project:
     def ctest(self, *options: str, tree: str = "build") -> Result:
         command = ("ctest", "--test-dir", self.build_dir(tree), "--output-on-failure")
         return self.run(*command, "--no-tests=error", *options)
+
+    def passed(self, *options: str, tree: str = "build") -> int:
+        """The number of tests, all of which passed."""
+        text = self.ctest(*options, tree=tree).ok().text
+        found = re.search(r"100% tests passed.* out of (\d+)", text)
+        assert found, text
+        return int(found[1])
 
     def run(self, *command: object) -> Result:
         return run(*command, cwd=self.path, **self.environment)

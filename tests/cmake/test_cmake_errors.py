@@ -75,19 +75,20 @@ def test_budget(project: Project, what: str) -> None:
 
 def unsupported() -> Bundle:
     good = bundle()
-    node = replace(good.nodes[1], target="aten.frobnicate.default")
-    return replace(good, nodes=(good.nodes[0], node))
+    first, second, last = good.nodes
+    return replace(good, nodes=(first, replace(second, target="aten.frobnicate.default"), last))
 
 
 def test_page_is_shown_and_the_next_run_tries_again(project: Project) -> None:
     """The page of emx, two columns to the right of CMake's own text, line by line as it is."""
     project.cmakelists(FIVE_LINES)
     unsupported().save(project.path / "net.emx")
-    command = (sys.executable, "-m", "emx", "compile", "net.emx", "-o", "out")
+    command = (sys.executable, "-m", "emx", "compile", project.path / "net.emx", "-o", "out")
     project.environment["PYTHONPATH"] = str(ROOT / "python")
     page = project.run(*command).fails().text.splitlines()
     project.environment["PYTHONPATH"] = None
     assert page[0].startswith("emx: error:")
+    assert "frobnicate" in "".join(page)
     for _ in range(2):
         text = project.configure().fails().text
         assert "\n".join(f"    {line}" for line in page if line) in text

@@ -97,7 +97,7 @@ def test_installed(project: Project, wheel: Path, tmp_path: Path) -> None:
     assert worked(project.build().ok().text) == []
     project.configure(toolchain=package / "toolchains" / M4.name, tree="m4").ok()
     project.build(tree="m4").ok()
-    assert "0 tests failed out of 1" in project.ctest(tree="m4").ok().text
+    assert project.passed(tree="m4") == 1
     printed = project.run(prefix / "bin/emx", "--cmake-dir").ok().text.strip()
     assert printed == str(package / "cmake")
 
