@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 
 def _version() -> str:
     file = Path(__file__).resolve().parents[2] / "VERSION"
-    return file.read_text().strip() if file.is_file() else metadata.version("emx")
+    if file.is_file():
+        return file.read_text().strip()
+    from importlib import metadata  # only here, for it takes as long to import as all the rest
+
+    return metadata.version("emx")
 
 
 VERSION = _version()
