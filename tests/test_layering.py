@@ -77,7 +77,7 @@ def importers(package: str) -> set[str]:
 
 def test_torch_is_imported_by_the_exporter_only() -> None:
     found = importers("torch")
-    assert found and all(m.startswith("emx.export") for m in found)
+    assert found and all(m.startswith("emx.exporter") for m in found)
 
 
 def test_jinja_is_imported_by_emit_only() -> None:
