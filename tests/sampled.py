@@ -76,5 +76,3 @@ def _call(
     ]
     result = op(*args)
     return result if isinstance(result, tuple) else (result,)
-
-

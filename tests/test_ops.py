@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sampled import sampled_bundles
 
 from emx import api, passes
 from emx.build import Program, build, find_machine, run
@@ -18,6 +17,7 @@ from emx.load import load
 from emx.options import Options
 from emx.paths import root
 from emx.target import find_target
+from sampled import sampled_bundles
 
 BUNDLES = sampled_bundles()
 IDS = [b.name for b in BUNDLES]

@@ -11,11 +11,7 @@ from emx.bundle import Arg, AtenNode, Bundle, Ref
 from emx.errors import EmxError, Problem
 from emx.ir import DType, Eager, Graph, TensorType, Unsupported, Value, verify
 from emx.names import c_identifier
-from emx.ops import lowerings
-
-UNSUPPORTED_HINT = (
-    "`emx ops` lists what is supported; rewrite the line with those, or keep it out of the model"
-)
+from emx.ops import UNSUPPORTED_HINT, lowerings, unsupported
 
 
 def load(bundle: Bundle) -> Graph:
@@ -57,8 +53,8 @@ def _lower(builder: Builder, node: AtenNode, env: dict[str, Value]) -> Problem |
     def problem(what: str, hint: str) -> Problem:
         return Problem(what, str(node.origin), call_text(node, env), hint)
 
-    if node.target not in lowerings():
-        return problem(f"{node.target} is not supported", UNSUPPORTED_HINT)
+    if unknown := unsupported(node.target):
+        return problem(*unknown)
     before = len(builder.nodes)
     builder.begin(node.name, node.origin)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 
 from emx.program import ALIGN, Plan, Program
@@ -145,7 +145,7 @@ def _puzzle(program: Program, facts: Facts, order: Order) -> _Puzzle:
                     ahead = min(ahead, facts.chase[step].get(old.key[1], ahead))
                     inside = [0] if old.key[1] in facts.in_place[step] else []
                     ends = [-ahead, *inside, old.bytes]
-                    bounds = list(zip(ends, ends[1:], strict=False))
+                    bounds = list(pairwise(ends))
             near[p] += [(q, low, high) for low, high in bounds]
             near[q] += [(p, -high, -low) for low, high in bounds]
         live.append(p)

@@ -104,7 +104,7 @@ class _Buffers:
         for n in graph.nodes:
             v = n.output
             if v.name not in self._roots and v.name not in self._names:
-                self._add(v, names.unique(v.eager.name if v.eager else v.name), "arena")
+                self._add(v, names.unique((v.eager or v).name.removesuffix(".0")), "arena")
 
     def of(self, v: Value) -> str:
         return self._names[self._roots.get(v.name, v.name)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from emx.errors import EmxError, Problem
 from emx.exporter.decompose import RECURRENT, packet
 from emx.exporter.origin import common_root, origin_of
 from emx.ir import Array, DType, TensorType
+from emx.ops import unsupported
 
 _DTYPES = {
     torch.float32: DType.F32, torch.float64: DType.F64, torch.int8: DType.S8,
@@ -80,7 +82,8 @@ def convert(
     for node in calls:
         conversion.add(node)
     if conversion.problems:
-        raise EmxError.of(conversion.problems, "operators cannot be exported")
+        problems = [*conversion.problems, *_unsupported(conversion.nodes)]
+        raise EmxError.of(problems, "parts of this model are not supported")
     results = [values[name] for name in user_outputs(program)]
     outputs = tuple(
         (n, r) for n, r in zip(output_names, results, strict=True) if isinstance(r, Ref)
@@ -95,6 +98,14 @@ def convert(
         vectors=Vectors({}, {}),
         producer=producer,
     )
+
+
+def _unsupported(nodes: list[AtenNode]) -> Iterator[Problem]:
+    """What loading the bundle would complain of: all problems of a model come at once."""
+    for n in nodes:
+        if unknown := unsupported(n.target):
+            what, hint = unknown
+            yield Problem(what, str(n.origin), n.target, hint)
 
 
 def user_inputs(program: Any) -> list[Any]:

@@ -53,7 +53,15 @@ def decompose(program: Any) -> Any:
         functional = program.run_decompositions(table)
     _restore_origins(program, functional)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")
+    _shorten_names(functional)
     return functional
+
+
+def _shorten_names(functional: Any) -> None:
+    """Names of nodes become names in C: batch_norm_3 says what one can know of it."""
+    for node in functional.graph.nodes:
+        if "native_batch_norm_legit_no_training" in node.name:
+            node._rename(node.name.replace("native_batch_norm_legit_no_training", "batch_norm"))
 
 
 def _restore_origins(program: Any, functional: Any) -> None:

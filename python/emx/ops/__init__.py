@@ -19,6 +19,10 @@ from types import ModuleType
 
 from emx.builder import Lowering
 
+UNSUPPORTED_HINT = (
+    "`emx ops` lists what is supported; rewrite the line with those, or keep it out of the model"
+)
+
 
 @cache
 def modules() -> dict[str, ModuleType]:
@@ -36,3 +40,10 @@ def lowerings() -> dict[str, Lowering]:
             assert name not in table, f"{name} is lowered in two places"
             table[name] = lowering
     return table
+
+
+def unsupported(target: str) -> tuple[str, str] | None:
+    """What is wrong with a call of this ATen operator and what to do, if it has no lowering."""
+    if target in lowerings():
+        return None
+    return f"{target} is not supported", UNSUPPORTED_HINT
