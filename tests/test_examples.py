@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples, built and run as a newcomer would, in a directory with a space in its name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+
+def run(*command: object, ok: bool = True) -> str:
+    done = subprocess.run(
+        [str(c) for c in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert (done.returncode == 0) == ok, done.stdout
+    return done.stdout
+
+
+def configure(source: Path, build: Path, *options: str) -> str:
+    python = f"-DEMX_PYTHON_EXECUTABLE={sys.executable}"
+    return run("cmake", "-S", source, "-B", build, "-G", "Ninja", python, *options)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the examples with the network trained."""
+    copy = tmp_path_factory.mktemp("a copy") / "examples"
+    ignored = shutil.ignore_patterns("model.pt2", "held_out.h", "build")
+    shutil.copytree(ROOT / "examples", copy, ignore=ignored)
+    assert "held-out digits" in run(sys.executable, copy / "firmware" / "train.py")
+    return copy
+
+
+def test_firmware_recognises_what_pytorch_does(examples: Path) -> None:
+    build, toolchain = examples / "build m4", ROOT / "toolchains" / "cortex-m4.cmake"
+    configure(examples / "firmware", build, f"--toolchain={toolchain}")
+    run("cmake", "--build", build)
+    assert "100% tests passed, 0 tests failed out of 2" in run("ctest", "--test-dir", build)
+
+    printed = run("cmake", "--build", build, "--target", "run")
+    figures = re.search(
+        r"(\d+) held-out digits: the board recognises (\d+), PyTorch (\d+)", printed
+    )
+    assert figures
+    held_out, board, pytorch = map(int, figures.groups())
+    assert abs(board - pytorch) <= 1
+    assert board > 0.97 * held_out
+
+    # The program itself must notice a worse accuracy.
+    data = examples / "firmware" / "held_out.h"
+    text = data.read_text()
+    data.write_text(text.replace(f"PYTORCH_CORRECT = {pytorch}", f"PYTORCH_CORRECT = {board + 2}"))
+    run("cmake", "--build", build)
+    assert "firmware (Failed)" in run("ctest", "--test-dir", build, ok=False)
+    data.write_text(text)
+
+
+def test_host_program(examples: Path) -> None:
+    build = examples / "build host"
+    configure(examples / "host", build, f"-Demx_DIR={ROOT / 'cmake'}")
+    run("cmake", "--build", build)
+    rows = (line.split(":") for line in run(build / "hello_digits").splitlines())
+    scores = {int(digit): float(score) for digit, score in rows}
+    assert len(scores) == 10
+    assert max(scores, key=scores.__getitem__) == 1
+
+
+def test_firmware_without_a_model_says_how_to_get_it(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("model.pt2", "held_out.h")
+    source = shutil.copytree(ROOT / "examples" / "firmware", tmp_path / "firmware", ignore=ignored)
+    directory = f"-Demx_DIR={ROOT / 'cmake'}"
+    said = run("cmake", "-S", source, "-B", tmp_path / "build", directory, ok=False)
+    assert "python train.py" in said
