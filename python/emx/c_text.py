@@ -79,3 +79,18 @@ def prototype(head: str, parameters: Sequence[str]) -> str:
 def mentions(expression: str, name: str) -> bool:
     words = "".join(c if c.isalnum() or c == "_" else " " for c in expression).split()
     return name in words
+
+
+def bare(expression: str) -> str:
+    """The expression without parentheses around all of it or around all that others enclose."""
+    opened: list[int] = []
+    pairs: dict[int, int] = {}
+    for i, c in enumerate(expression):
+        if c == "(":
+            opened.append(i)
+        elif c == ")":
+            pairs[opened.pop()] = i
+    whole = len(expression) - 1
+    idle = {i: j for i, j in pairs.items() if (i, j) == (0, whole) or pairs.get(i - 1) == j + 1}
+    dropped = {*idle.keys(), *idle.values()}
+    return "".join(c for i, c in enumerate(expression) if i not in dropped)

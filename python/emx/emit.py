@@ -20,6 +20,7 @@ import jinja2
 from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
+    bare,
     c_scalar,
     comment,
     initialiser,
@@ -257,7 +258,7 @@ def _instance(i: Instance) -> dict[str, Any]:
 def _scalar(name: str, s: Scalar) -> dict[str, Any]:
     return {
         "prototype": f"EMX_INLINE float {name}({', '.join(f'float {a}' for a in s.args)})",
-        "expression": s.expression,
+        "expression": bare(s.expression),
         "unused": [a for a in s.args if not mentions(s.expression, a)],
     }
 
@@ -270,7 +271,7 @@ def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
     return {
         "name": f"{step.name}_at",
         "struct": _struct(step.kernel),
-        "note": f"{step.name}: what differs between the layers of {instance.name}",
+        "note": f"Parameters of {instance.name} in the layer {step.name}.",
         "fields": initialiser(step.kernel),
     }
 
