@@ -45,9 +45,13 @@ class Builder:
         self.nodes.append(Node(op, inputs, (out,), self._origin))
         return out
 
-    def constant(self, data: Array, label: str) -> Value:
-        """A constant of this call, such as a bias of zeros."""
+    def constant(self, data: Array, label: str, beside: Value | None = None) -> Value:
+        """A constant of this call, such as a bias of zeros; named after the module of the
+        parameter `beside`, if given and free, else after the call."""
         name = f"{self._call}.{label}"
+        if beside:
+            sibling = f"{beside.name.rpartition('.')[0]}.{label}"
+            name = name if sibling in self.constants else sibling
         self.constants[name] = np.ascontiguousarray(data)
         return Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))
 

@@ -60,8 +60,8 @@ def decompose(program: Any) -> Any:
 def _shorten_names(functional: Any) -> None:
     """Names of nodes become names in C: batch_norm_3 says what one can know of it."""
     for node in functional.graph.nodes:
-        if "native_batch_norm_legit_no_training" in node.name:
-            node._rename(node.name.replace("native_batch_norm_legit_no_training", "batch_norm"))
+        if node.name.startswith("_native_batch_norm_legit_no_training"):
+            node._rename(node.name.replace("_native_batch_norm_legit_no_training", "batch_norm"))
 
 
 def _restore_origins(program: Any, functional: Any) -> None:

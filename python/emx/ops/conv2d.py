@@ -169,7 +169,7 @@ def lower_conv2d(
     require_f32(x)
     w = b.data(weight, "the weight of a convolution")
     if bias is None:
-        bias = b.constant(np.zeros(len(w), w.dtype), "bias")
+        bias = b.constant(np.zeros(len(w), w.dtype), "bias", beside=weight)
     b.data(bias, "the bias of a convolution")
     kernel = (w.shape[2], w.shape[3])
     window = Window(kernel, pair(stride), pair(dilation), _padding(padding, kernel, pair(dilation)))

@@ -76,7 +76,7 @@ def lower_linear(b: Builder, x: Value, weight: Value, bias: Value | None = None)
     require_f32(x)
     w = b.data(weight, "the weight of a linear layer")
     if bias is None:
-        bias = b.constant(np.zeros(len(w), w.dtype), "bias")
+        bias = b.constant(np.zeros(len(w), w.dtype), "bias", beside=weight)
     b.data(bias, "the bias of a linear layer")
     return b.node(Linear(), x, weight, bias)
 
