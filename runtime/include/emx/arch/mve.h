@@ -70,8 +70,9 @@ EMX_INLINE void emx_store_4_f32(float *y, const float acc[4], const float *skip,
         if (skip) {
             v = vaddq_f32(v, emx_load_f32x4(skip));
         }
-        if (lo > -INFINITY) {
-            v = vpselq_f32(vdupq_n_f32(lo), v, vcmpltq_n_f32(v, lo));
+        if (lo > -INFINITY) { // NaN stays: "greater" is false for it, "less" of Helium is not
+            const float32x4_t low = vdupq_n_f32(lo);
+            v = vpselq_f32(low, v, vcmpgtq_f32(low, v));
         }
         if (hi < INFINITY) {
             v = vpselq_f32(vdupq_n_f32(hi), v, vcmpgtq_n_f32(v, hi));
