@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many models in one test program, so that a suite of small ones stays quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emx import api
+from emx.build import Program, build, find_machine, run
+from emx.bundle import Bundle
+from emx.options import Options
+from emx.paths import root
+from emx.target import find_target
+
+TESTING = root() / "runtime" / "testing"
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def run_together(
+    bundles: Sequence[Bundle],
+    directory: Path,
+    machine: str,
+    flags: tuple[str, ...],
+    options: Options,
+) -> str:
+    """What the program printed; it must have found every output and every layer right."""
+    where = find_machine(machine)
+    for bundle in bundles:
+        artifacts = api.generate(bundle, find_target(where.target), options)
+        api.write(artifacts, directory)
+    names = [f"{bundle.name}_test_model" for bundle in bundles]
+    (directory / "models.c").write_text(
+        '#include "emx_test.h"\n'
+        + "".join(f"extern const emx_test_model_t {n};\n" for n in names)
+        + f"const emx_test_model_t *const emx_test_models[] = {{&{', &'.join(names)}}};\n"
+        + f"const unsigned emx_test_model_count = {len(names)};\n"
+    )
+    program = Program(
+        (*sorted(directory.glob("*.c")), *(TESTING / f for f in ("emx_test.c", "emx_print.c"))),
+        include=(directory,),
+        flags=("-std=gnu11", *flags),
+    )
+    finished = run(where, build(where, program, directory / "all.elf"), cwd=directory)
+    failures = [line for line in finished.output.splitlines() if not line.startswith("emx: pass")]
+    assert finished.code == 0, "\n".join(failures)
+    assert all(b.name in finished.output for b in bundles)
+    return finished.output
