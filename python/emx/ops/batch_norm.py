@@ -96,4 +96,8 @@ SAMPLES = (
         "aten.batch_norm.default",
         X(4, 3), None, None, P(3), P(3, low=0.5, high=2.0), False, 0.1, 1e-3, False,
     ),
+    Sample(
+        "aten._native_batch_norm_legit_no_training.default",
+        X(2, 3, 4), P(3), P(3), P(3), P(3, low=0.5, high=2.0), 0.1, 1e-5,
+    ),
 )  # fmt: skip

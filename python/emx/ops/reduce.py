@@ -148,6 +148,7 @@ SAMPLES = (
     Sample("aten.mean.dim", X(2, 3, 4, 5), [1, -1]),
     Sample("aten.mean.dim", X(3, 4), None),
     Sample("aten.mean.default", X(2, 3)),
+    Sample("aten.sum.default", X(2, 3)),
     Sample("aten.sum.dim_IntList", X(2, 3, 4), [0]),
     Sample("aten.sum.dim_IntList", X(2, 3, 4), [0, 2], True),
     Sample("aten.amax.default", X(5, 6), [1]),
