@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import emx
-from emx.build import CONTRACT, find_machine, find_tool
+from emx.build import CONTRACT, board_names, find_machine, find_tool, run
 from emx.bundle import AtenNode, Ref, Vectors
 from emx.ir import TensorType
 from emx.paths import root
+from emx.testrun import build_test
 from golden_models import NAMES, golden_bundle
 
 WARNINGS = (
@@ -56,6 +57,14 @@ COMPILERS = {
     "m4++": Compiler((*_board("mps2-an386", cpp=True), *CPP), "cortex-m4"),
     "m55++": Compiler((*_board("mps3-an547", cpp=True), *CPP), "cortex-m55"),
 }
+CXX = ("g++", "clang++", "m4++", "m55++")
+
+
+def slow(*names: str) -> list[object]:
+    """Parameters that the quick run leaves out."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 # Names that the generated code, C, C++ or <math.h> have a use for themselves.
 AWKWARD = (
     "w",
@@ -123,7 +132,7 @@ def compile_all(directory: Path, command: tuple[str, ...], *flags: str) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("compiler", ["gcc", "m4", "clang++"])
+@pytest.mark.parametrize("compiler", ["gcc", *slow("m4", "clang++")])
 def test_no_warning_with_any_option(tmp_path: Path, compiler: str, option: str) -> None:
     generate(tmp_path, COMPILERS[compiler].target, OPTIONS[option])
     compile_all(tmp_path, COMPILERS[compiler].command, "-O0")
@@ -150,7 +159,7 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("compiler", ["gcc", "m4", *slow("clang", "m55", *CXX)])
 def test_caller_with_buffers_that_are_not_const(tmp_path: Path, compiler: str) -> None:
     """Plain float arrays, used for inputs and outputs alike, and the shape macros."""
     generate(tmp_path, COMPILERS[compiler].target, emx.Options())
@@ -172,7 +181,7 @@ def test_caller_with_buffers_that_are_not_const(tmp_path: Path, compiler: str) -
     compile_all(tmp_path, COMPILERS[compiler].command, "-O1")
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "m4", "m55"])
+@pytest.mark.parametrize("compiler", ["m4", *slow("gcc", "m55")])
 def test_needs_no_more_than_memory_and_math(tmp_path: Path, compiler: str) -> None:
     """What the objects leave to the linker, and what writable memory they bring."""
     generate(tmp_path, COMPILERS[compiler].target, emx.Options())
@@ -217,6 +226,31 @@ def test_awkward_names_run(tmp_path: Path) -> None:
         for i, (name, v) in enumerate(x.items())
     }
     assert emx.verify(replace(base, vectors=Vectors(x, y))).ok
+
+
+SANITIZE = ("-O1", "-std=c99", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["static", "caller", "io", "io_caller", "taps"])
+def test_right_and_clean_under_sanitizers(tmp_path: Path, option: str) -> None:
+    """Whole networks: buffers that share memory, outputs that chase their inputs."""
+    machine = find_machine("host")
+    for name in NAMES:
+        directory = tmp_path / name
+        emx.compile(golden_bundle(name), out_dir=directory, options=OPTIONS[option])
+        harness = ("emx_test.c", "emx_print.c")
+        program = build_test(machine, directory, name, harness, flags=SANITIZE)
+        done = run(machine, program, cwd=directory)
+        assert done.code == 0, done.output
+        assert f"emx: pass {name}: " in done.output
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_right_on_boards(board: str) -> None:
+    for name in ("residual", "several"):
+        report = emx.verify(golden_bundle(name), target=board, layers=True)
+        assert report.ok, str(report)
 
 
 def test_wrong_compiler_is_refused(tmp_path: Path) -> None:
