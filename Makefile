@@ -17,7 +17,8 @@ help:
 	@echo "make clean   remove what was built; .venv stays"
 
 demo: setup-demo $(FIRMWARE)/model.pt2
-	cmake -S $(FIRMWARE) -B $(BUILD) -G Ninja --toolchain "$(CURDIR)/toolchains/cortex-m4.cmake"
+	cmake -S $(FIRMWARE) -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release \
+		--toolchain "$(CURDIR)/toolchains/cortex-m4.cmake"
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure
 	cmake --build $(BUILD) --target run
