@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from emx.kernel import Kernel, Param
 from emx.ops.pointwise import c_float
+from emx.program import Plan
 
 
 def c_scalar(v: int | float) -> str:
@@ -94,3 +96,19 @@ def bare(expression: str) -> str:
     idle = {i: j for i, j in pairs.items() if (i, j) == (0, whole) or pairs.get(i - 1) == j + 1}
     dropped = {*idle.keys(), *idle.values()}
     return "".join(c for i, c in enumerate(expression) if i not in dropped)
+
+
+def port(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
+    """An input or output as templates see it; `label` is its name in the model."""
+    b = plan.program.buffers[buffer]
+    return {
+        "label": string_literal(label),
+        "name": b.name,
+        "NAME": b.name.upper(),
+        "c": b.type.dtype.c,
+        "type": str(b.type),
+        "shape": list(b.type.dims),
+        "len": b.type.size,
+        "bytes": b.type.bytes,
+        "offset": plan.offsets.get(b.name, 0),
+    }

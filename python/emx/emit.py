@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,22 +16,23 @@ from typing import Any
 
 import jinja2
 
+from emx.blob import pack
 from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
     bare,
-    c_scalar,
     comment,
     initialiser,
     mentions,
+    port,
     prototype,
-    string_literal,
 )
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Instance, Plan, Step
 from emx.report import manifest, summary, table
+from emx.testdata import test_tables, vector_blob
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,6 @@ class Artifacts:
 
     files: Mapping[str, bytes]
     manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Blob:
-    """Tensors one after the other, each at a multiple of ALIGN bytes."""
-
-    data: bytes
-    offsets: Mapping[str, int]
 
 
 def emit(
@@ -69,23 +61,14 @@ def emit(
     }
     binary = {f"{name}_weights.bin": blob.data}
     if options.test:
-        test = _vector_blob(plan, vectors)
+        test = vector_blob(plan, vectors)
         binary[f"{name}_vectors.bin"] = test.data
         section = f".rodata.emx_vectors.{name}"
         text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test.data, section, version)
         text[f"{name}_test.c"] = _render(
-            "test.c.j2", {**context, **_test_context(plan, options, blob, test, vectors)}
+            "test.c.j2", {**context, **test_tables(plan, options, blob, test, vectors)}
         )
     return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts)
-
-
-def pack(tensors: Mapping[str, Array]) -> Blob:
-    data, offsets = bytearray(), {}
-    for name, tensor in tensors.items():
-        offsets[name] = len(data)
-        data += tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
-        data += bytes(-len(data) % ALIGN)
-    return Blob(bytes(data), offsets)
 
 
 @cache
@@ -156,8 +139,8 @@ def _context(
         "arena_section": options.arena_section or f".bss.emx_arena.{program.name}",
         "static_arena": options.arena == "static",
         "io_arena": options.io_arena,
-        "inputs": [_tensor(n, b, plan) for n, b in program.inputs],
-        "outputs": [_tensor(n, b, plan) for n, b in program.outputs],
+        "inputs": [port(n, b, plan) for n, b in program.inputs],
+        "outputs": [port(n, b, plan) for n, b in program.outputs],
         "run_in": _signature(plan, options, f"{program.name}_run_in", "void *arena"),
         "run": _signature(plan, options, f"{program.name}_run"),
         "headers": sorted({i.kernel.header for i in instances}),
@@ -191,21 +174,6 @@ def _unused(
     """Parameters of the run function that its body would not mention."""
     names = [] if options.io_arena else [b.name for b in io if b.name not in used]
     return [*([] if local else ["arena"]), *names]
-
-
-def _tensor(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
-    b = plan.program.buffers[buffer]
-    return {
-        "label": string_literal(label),
-        "name": b.name,
-        "NAME": b.name.upper(),
-        "c": b.type.dtype.c,
-        "type": str(b.type),
-        "shape": list(b.type.dims),
-        "len": b.type.size,
-        "bytes": b.type.bytes,
-        "offset": plan.offsets.get(b.name, 0),
-    }
 
 
 def _local(b: Buffer, plan: Plan) -> dict[str, Any]:
@@ -292,60 +260,4 @@ def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance])
         "comment": "" if same else comment(origin),
         "call": f"{instance.name}({', '.join(arguments)})",
         "writes": s.writes,
-    }
-
-
-def _vector_blob(plan: Plan, vectors: Vectors) -> Blob:
-    """Inputs, PyTorch's outputs, and PyTorch's value of every step in the kernel's layout."""
-    tensors = {f"x {n}": vectors.inputs[n] for n, _ in plan.program.inputs}
-    tensors |= {f"y {n}": vectors.outputs[n] for n, _ in plan.program.outputs}
-    for s in plan.program.steps:
-        view = plan.program.buffers[s.writes].eager
-        layer = vectors.layers.get(view.name) if view else None
-        if view is not None and layer is not None:
-            tensors[f"layer {s.name}"] = layer.transpose(view.perm)
-    return pack(tensors)
-
-
-def _test_context(
-    plan: Plan, options: Options, blob: Blob, test: Blob, vectors: Vectors
-) -> dict[str, Any]:
-    program = plan.program
-    first: dict[str, int] = {}
-    for i, s in enumerate(program.steps):
-        for weight in s.weights.values():
-            first.setdefault(weight, i)
-    return {
-        "vectors": vectors.count,
-        "vectors_bytes": len(test.data),
-        "vectors_crc32": f"0x{zlib.crc32(test.data):08x}u",
-        "rtol": c_scalar(options.rtol),
-        "atol": c_scalar(options.atol),
-        "inputs": [
-            {**_tensor(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs
-        ],
-        "outputs": [
-            {**_tensor(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs
-        ],
-        "weights": [_test_weight(n, first[n], t.nbytes, blob) for n, t in program.weights.items()],
-        "steps": [_test_step(s, plan, test) for s in program.steps],
-    }
-
-
-def _test_weight(name: str, step: int, size: int, blob: Blob) -> dict[str, Any]:
-    """With its padding, so that no byte of the blob is left out."""
-    at = blob.offsets[name]
-    data = blob.data[at : at + -(-size // ALIGN) * ALIGN]
-    crc = f"0x{zlib.crc32(data):08x}u"
-    return {"name": name, "step": step, "bytes": len(data), "offset": at, "crc32": crc}
-
-
-def _test_step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
-    at = test.offsets.get(f"layer {s.name}")
-    return {
-        "name": s.name,
-        "instance": plan.program.instances[s.instance].name,
-        "origin": string_literal(str(s.origin)),
-        "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
-        "at": at or 0,
     }

@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from emx.kernel import Kernel
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from emx.kernel import Array as Array
+from emx.kernel import Kernel
 
 
 class DType(Enum):

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emx.ir import Array
-
+Array = np.ndarray[Any, np.dtype[Any]]
 Param = int | float | tuple[int, ...]
 Offsets = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -14,7 +14,8 @@ else enum explicit export extern false float for friend goto if inline int long 
 namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
 reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
 switch template this thread_local throw true try typedef typeid typename union unsigned using
-virtual void volatile wchar_t while xor xor_eq arena base w main NULL NAN INFINITY
+virtual void volatile wchar_t while xor xor_eq NULL NAN INFINITY main run arena
+base w weights vectors
 """
 _RESERVED = frozenset(_RESERVED_TEXT.split())
 
@@ -32,7 +33,8 @@ _DERIVED = ("", "_at", "_scratch")  # what the generated code makes of the name 
 
 
 class Names:
-    """Hands out identifiers that differ from each other, also when case is ignored."""
+    """Hands out identifiers that differ from each other, also when case is ignored, and from each
+    other's accessors, NAME_in."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = {name.lower() for name in taken}

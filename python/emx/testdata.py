@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data of a generated test: vectors, what PyTorch gave, checksums."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from emx.blob import Blob, pack
+from emx.bundle import Vectors
+from emx.c_text import c_scalar, port, string_literal
+from emx.options import Options
+from emx.program import ALIGN, Plan, Step
+
+
+def vector_blob(plan: Plan, vectors: Vectors) -> Blob:
+    """Inputs, PyTorch's outputs, and PyTorch's value of every step in the kernel's layout."""
+    tensors = {f"x {n}": vectors.inputs[n] for n, _ in plan.program.inputs}
+    tensors |= {f"y {n}": vectors.outputs[n] for n, _ in plan.program.outputs}
+    for s in plan.program.steps:
+        view = plan.program.buffers[s.writes].eager
+        layer = vectors.layers.get(view.name) if view else None
+        if view is not None and layer is not None:
+            tensors[f"layer {s.name}"] = layer.transpose(view.perm)
+    return pack(tensors)
+
+
+def test_tables(
+    plan: Plan, options: Options, blob: Blob, test: Blob, vectors: Vectors
+) -> dict[str, Any]:
+    """What NAME_test.c says of inputs, outputs, steps and weights: names, places, checksums.
+    `blob` has the weights, `test` what vector_blob() gave."""
+    program = plan.program
+    first: dict[str, int] = {}
+    for i, s in enumerate(program.steps):
+        for weight in s.weights.values():
+            first.setdefault(weight, i)
+    return {
+        "vectors": vectors.count,
+        "vectors_bytes": len(test.data),
+        "vectors_crc32": f"0x{zlib.crc32(test.data):08x}u",
+        "rtol": c_scalar(options.rtol),
+        "atol": c_scalar(options.atol),
+        "inputs": [{**port(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs],
+        "outputs": [{**port(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs],
+        "weights": [_weight(n, first[n], t.nbytes, blob) for n, t in program.weights.items()],
+        "steps": [_step(s, plan, test) for s in program.steps],
+    }
+
+
+def _weight(name: str, step: int, size: int, blob: Blob) -> dict[str, Any]:
+    """With its padding, so that no byte of the blob is left out."""
+    at = blob.offsets[name]
+    data = blob.data[at : at + -(-size // ALIGN) * ALIGN]
+    crc = f"0x{zlib.crc32(data):08x}u"
+    return {"name": name, "step": step, "bytes": len(data), "offset": at, "crc32": crc}
+
+
+def _step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
+    at = test.offsets.get(f"layer {s.name}")
+    return {
+        "name": s.name,
+        "instance": plan.program.instances[s.instance].name,
+        "origin": string_literal(str(s.origin)),
+        "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
+        "at": at or 0,
+    }
