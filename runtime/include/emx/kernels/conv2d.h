@@ -10,7 +10,11 @@
 //   y     [batch][out_h][out_w][out_c]
 //
 // No scratch. Sums run over ky, kx, c in ascending order, starting from b. Tiles of up to four
-// pixels of a row by four output channels, row by row: a tile reads x, then skip, then writes y.
+// pixels of a row by four output channels, row by row: a tile reads x, then, pixel
+// by pixel, reads skip and writes y, so y may be skip.
+//
+// y may lie over x if it starts far enough before x, and only then: the least distance follows
+// from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
 #ifndef EMX_KERNELS_CONV2D_H
 #define EMX_KERNELS_CONV2D_H
 #include <emx/arch.h>

@@ -2,11 +2,16 @@
 // Depthwise convolution: y[n][oy][ox][c] = clamp(b[c] + sum_{ky,kx} x[n][iy][ix][c] * w[ky][kx][c])
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is 0 outside the image.
 //
-//   x  [batch][in_h][in_w][channels]        w  [kernel_h][kernel_w][ceil(channels/4)*4],
-//   zero-padded b  [channels]                           y  [batch][out_h][out_w][channels]
+//   x  [batch][in_h][in_w][channels]
+//   w  [kernel_h][kernel_w][ceil(channels/4)*4], zero-padded
+//   b  [channels]
+//   y  [batch][out_h][out_w][channels]
 //
 // No scratch. Sums run over ky, kx in ascending order, starting from b. Pixel by pixel, four
 // channels at a time: reads the window of these channels, then writes them.
+//
+// y may lie over x if it starts far enough before x, and only then: the least distance follows
+// from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
 #ifndef EMX_KERNELS_DWCONV2D_H
 #define EMX_KERNELS_DWCONV2D_H
 #include <emx/arch.h>

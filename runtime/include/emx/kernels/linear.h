@@ -5,7 +5,10 @@
 //   skip, y  [rows][out]; skip only for emx_linear_add_f32
 //
 // No scratch. Sums run over k in ascending order, starting from b. Tiles of up to four rows by four
-// outputs: a tile reads x, then skip, then writes y.
+// outputs: a tile reads x, then, row by row, reads skip and writes y, so y may be skip.
+//
+// y may lie over x if it starts far enough before x, and only then: the least distance follows
+// from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
 #ifndef EMX_KERNELS_LINEAR_H
 #define EMX_KERNELS_LINEAR_H
 #include <emx/arch.h>

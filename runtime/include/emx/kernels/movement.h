@@ -4,6 +4,7 @@
 // after y[0 .. fill_count) = fill. Permute, slice, expand, flip and pad are rows of one table.
 //
 // Steps and starts count elements and may be negative. No scratch. i[0] is the outermost loop.
+// x and y must not overlap.
 #ifndef EMX_KERNELS_MOVEMENT_H
 #define EMX_KERNELS_MOVEMENT_H
 #include <emx/emx.h>

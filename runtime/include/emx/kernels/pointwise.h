@@ -4,7 +4,8 @@
 //   y  [extent[0]]...[extent[3]], contiguous; a step of 0 repeats an operand along that axis.
 //
 // f is a scalar function made of the table of python/emx/ops/pointwise.py. No scratch. Elements in
-// ascending order of y: each reads its operands, then writes, so y may be an operand of y's shape.
+// ascending order of y: each reads its operands, then writes, so y may
+// start at an operand of its own shape, or before it; it must not overlap another.
 #ifndef EMX_KERNELS_POINTWISE_H
 #define EMX_KERNELS_POINTWISE_H
 #include <emx/scalar.h>

@@ -8,6 +8,9 @@
 // pad_limit_w (the padded image, or the image itself), which may reach beyond the image. A NaN in
 // the window makes the maximum NaN. No scratch. Pixel by pixel, channel by channel: reads the
 // window of the channel, ky and kx ascending, then writes it.
+//
+// y may lie over x if it starts far enough before x, and only then: the least distance follows
+// from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
 #ifndef EMX_KERNELS_POOL2D_H
 #define EMX_KERNELS_POOL2D_H
 #include <emx/taps.h>

@@ -5,7 +5,7 @@
 //   over  the reduced axes, outermost first; n is the product of their extents
 //
 // combine and finish come from the table of python/emx/ops/reduce.py. No scratch. Elements of y in
-// ascending order, each reading all it needs before it is written.
+// ascending order, each reading all it needs before it is written. x and y must not overlap.
 #ifndef EMX_KERNELS_REDUCE_H
 #define EMX_KERNELS_REDUCE_H
 #include <emx/scalar.h>
