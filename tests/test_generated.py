@@ -228,6 +228,17 @@ def test_awkward_names_run(tmp_path: Path) -> None:
     assert emx.verify(replace(base, vectors=Vectors(x, y))).ok
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "m55", *slow("clang", "m4", *CXX)])
+def test_no_warning_from_the_test_programs(tmp_path: Path, compiler: str) -> None:
+    """They are compiled in the user's tree with the user's flags, like the model."""
+    for source in (root() / "runtime" / "testing").glob("*.c"):
+        if compiler.startswith("m") or source.name != "port_board.c":
+            (tmp_path / source.name).write_bytes(source.read_bytes())
+    common = f"-I{root() / 'boards' / 'common'}"
+    compile_all(tmp_path, COMPILERS[compiler].command, "-O2", common)
+    compile_all(tmp_path, COMPILERS[compiler].command, "-O2", common, '-DEMX_TEST_DUMP="x"')
+
+
 SANITIZE = ("-O1", "-std=c99", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -251,6 +262,35 @@ def test_right_on_boards(board: str) -> None:
     for name in ("residual", "several"):
         report = emx.verify(golden_bundle(name), target=board, layers=True)
         assert report.ok, str(report)
+
+
+NUMBERS = (np.nan, np.inf, -np.inf, 3.4028234663852886e38, 1e-45, -0.0, 0.1, 1e300, 16777217.0)
+
+
+def test_numbers_in_c(tmp_path: Path) -> None:
+    """Parameters and constants of expressions reach C as the float32 nearest to them."""
+    t, x = TensorType((1,)), np.array([[0.5]], np.float32)
+    nodes: list[AtenNode] = []
+    outputs: dict[str, np.ndarray] = {}
+    for i, v in enumerate(NUMBERS):
+        wide, pad = TensorType((2,)), (1, 0)
+        nodes += [
+            AtenNode(f"p{i}", "aten.constant_pad_nd.default", (Ref("x"), pad, v), {}, (wide,)),
+            AtenNode(f"c{i}", "aten.mul.Tensor", (Ref("x"), v), {}, (t,)),
+        ]
+        with np.errstate(over="ignore"):
+            number = np.float32(v)
+            outputs[f"c{i}"] = x * number
+        outputs[f"p{i}"] = np.array([[number, 0.5]], np.float32)
+    for i, name in enumerate(("x", "n0", "n1")):  # -(-(-x)) is one expression
+        nodes.append(AtenNode(f"n{i}", "aten.neg.default", (Ref(name),), {}, (t,)))
+    outputs["n2"] = -x
+    bundle = emx.Bundle(
+        "numbers", (("x", t),), tuple((y, Ref(y)) for y in outputs), tuple(nodes), {},
+        Vectors({"x": x}, outputs),
+    )  # fmt: skip
+    report = emx.verify(bundle, atol=0, rtol=0)
+    assert report.ok, str(report)
 
 
 def test_wrong_compiler_is_refused(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def run_changed(program: Path, machine: str, blob: bytes, byte: int) -> Finished
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("taps", [False, True])
+@pytest.mark.parametrize("taps", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_each_weight_byte_names_its_layer(tmp_path: Path, machine: str, taps: bool) -> None:
     """The first and the last byte of every tensor, padding included."""
     layers = generate(tmp_path, machine, taps=taps)

@@ -39,7 +39,7 @@ TABLE: Mapping[str, Row] = {
     "sub": Row(np.subtract, "({0} - {1})"),
     "mul": Row(np.multiply, "({0} * {1})", ("aten.mul.Tensor", "aten.mul.Scalar")),
     "div": Row(np.divide, "({0} / {1})", ("aten.div.Tensor", "aten.div.Scalar")),
-    "neg": Row(np.negative, "-{0}", ("aten.neg.default",)),
+    "neg": Row(np.negative, "(-{0})", ("aten.neg.default",)),
     "clamp": Row(np.clip, "emx_clamp_f32({0}, {1}, {2})"),
     "exp": Row(np.exp, "emx_exp_f32({0})", ("aten.exp.default",)),
     "tanh": Row(np.tanh, "tanhf({0})", ("aten.tanh.default",)),
@@ -99,12 +99,14 @@ def _c_argument(a: Call | int | float, names: tuple[str, ...]) -> str:
 
 
 def c_float(v: float) -> str:
-    """A C literal that reads back to the same float32."""
-    if v != v:
+    """A C literal that reads back to the float32 nearest to v."""
+    with np.errstate(over="ignore"):
+        nearest = np.float32(v)
+    if nearest != nearest:
         return "NAN"
-    if v in (inf, -inf):
-        return "INFINITY" if v > 0 else "-INFINITY"
-    text = str(np.float32(v))
+    if np.isinf(nearest):
+        return "INFINITY" if nearest > 0 else "-INFINITY"
+    text = str(nearest)
     return (text if any(ch in text for ch in ".e") else text + ".0") + "f"
 
 
@@ -226,6 +228,8 @@ def lower_relu(b: Builder, x: Value) -> Value:
 
 
 def lower_clamp(b: Builder, x: Value, lo: float | None = None, hi: float | None = None) -> Value:
+    if lo != lo or hi != hi:
+        raise Unsupported("clamp with a bound of NaN is not supported", "give it a number")
     return apply(b, "clamp", x, -inf if lo is None else lo, inf if hi is None else hi)
 
 
