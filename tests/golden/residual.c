@@ -27,9 +27,9 @@ EMX_CHECK_VERSION(0, 1);
 // The layout of residual_weights.bin; every tensor is padded to a multiple of 16 bytes.
 typedef struct {
     float stem_weight[216];     // f32[1x2x3x3x3x4]
-    float conv2d_bias[8];       // f32[6], 2 unused
+    float stem_bias[8];         // f32[6], 2 unused
     float depthwise_weight[72]; // f32[3x3x8]
-    float conv2d_1_bias[8];     // f32[6], 2 unused
+    float depthwise_bias[8];    // f32[6], 2 unused
     float expand_weight[72];    // f32[1x3x1x1x6x4]
     float expand_bias[12];      // f32[10], 2 unused
     float project_weight[80];   // f32[1x2x1x1x10x4]
@@ -157,10 +157,10 @@ void residual_run_in(
     float *const linear = (float *)(base + 96);    // f32[1x5]
 
     // models.py:26: x = F.relu(self.stem_norm(self.stem(image)))
-    conv2d_f32_0(image, w->stem_weight, w->conv2d_bias, relu);
+    conv2d_f32_0(image, w->stem_weight, w->stem_bias, relu);
 
     // models.py:27: y = F.relu6(self.depthwise_norm(self.depthwise(x)))
-    dwconv2d_f32_0(relu, w->depthwise_weight, w->conv2d_1_bias, relu6);
+    dwconv2d_f32_0(relu, w->depthwise_weight, w->depthwise_bias, relu6);
 
     // models.py:28: y = F.relu(self.expand(y))
     conv2d_f32_1(relu6, w->expand_weight, w->expand_bias, relu_1);

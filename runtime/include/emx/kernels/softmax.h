@@ -3,7 +3,8 @@
 //
 //   x, y  [rows][len]
 //
-// No scratch. y may start at x or anywhere before it. The sum runs over j in ascending order; exp is emx_exp_f32.
+// No scratch. y may start at x or anywhere before it. The sum runs over j in ascending order; exp
+// is emx_exp_f32.
 #ifndef EMX_KERNELS_SOFTMAX_H
 #define EMX_KERNELS_SOFTMAX_H
 #include <emx/scalar.h>
