@@ -16,6 +16,7 @@ from torch.nn import functional
 import emx
 import export_models
 from emx.bundle import Bundle, Ref
+from emx.errors import EmxError
 from export_models import IMAGE, Calls, Net, X, refusal
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
@@ -272,3 +273,12 @@ def test_the_reference_networks(name: str) -> None:
     (output,) = bundle.vectors.outputs.values()
     np.testing.assert_allclose(output[:, 0], stored["y"][:2], rtol=1e-4, atol=1e-5)
     assert all(node.origin.source.startswith("networks.py:") for node in bundle.nodes)
+
+
+def test_a_file_gives_its_name_made_fit_for_c(tmp_path: Path) -> None:
+    path = tmp_path / "net-2 v1.pt2"
+    torch.export.save(torch.export.export(torch.nn.ReLU(), (X,)), path)
+    assert emx.export(path).name == "net_2_v1"
+    with pytest.raises(EmxError, match="'a-b' cannot be the name of C functions") as error:
+        emx.export(path, name="a-b")
+    assert "--name a_b" in (error.value.head.hint or "")

@@ -10,17 +10,13 @@ from emx.builder import Builder
 from emx.bundle import Arg, AtenNode, Bundle, Ref
 from emx.errors import EmxError, Problem
 from emx.ir import DType, Eager, Graph, TensorType, Unsupported, Value, verify
-from emx.names import c_identifier
+from emx.names import require_identifier
 from emx.ops import UNSUPPORTED_HINT, lowerings, unsupported
 
 
 def load(bundle: Bundle) -> Graph:
     """The graph of `bundle`; EmxError with all problems of the model at once."""
-    if c_identifier(bundle.name) != bundle.name:
-        raise EmxError(
-            f"{bundle.name!r} cannot be the name of C functions",
-            hint=f"choose another name: --name {c_identifier(bundle.name)}",
-        )
+    require_identifier(bundle.name)
     builder = Builder(lowerings(), bundle.tensors)
     env: dict[str, Value] = {name: Value(name, t, _eager(name, t)) for name, t in bundle.inputs}
     inputs = tuple(env.values())

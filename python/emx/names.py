@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from emx.errors import EmxError
+
 # Keywords of C99 and C++, and what the generated code uses itself.
 _RESERVED_TEXT = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
@@ -30,6 +32,16 @@ def c_identifier(text: str) -> str:
 
 
 _DERIVED = ("", "_at", "_scratch")  # what the generated code makes of the name of a step
+
+
+def require_identifier(name: str) -> str:
+    """`name`, or an EmxError if it cannot be the prefix of a model's names in C."""
+    if c_identifier(name) != name:
+        raise EmxError(
+            f"{name!r} cannot be the name of C functions",
+            hint=f"choose another name: --name {c_identifier(name)}",
+        )
+    return name
 
 
 class Names:

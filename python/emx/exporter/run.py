@@ -22,6 +22,7 @@ from emx.exporter.decompose import decompose
 from emx.exporter.inputs import generate, parse_pins, read_example_file
 from emx.exporter.torchtools import calm, explained
 from emx.ir import Array
+from emx.names import c_identifier, require_identifier
 from emx.version import VERSION
 
 
@@ -76,9 +77,11 @@ _INPUT_HINT = "if it needs inputs in a certain range, give some: --example-input
 
 
 def _name(model: Any, options: Options) -> str:
-    if options.name:
-        return options.name
-    return Path(model.rpartition(":")[0] or model).stem if isinstance(model, str) else "model"
+    """The prefix of everything in C: what the user says, or the file's name made fit for it."""
+    if options.name is None:
+        stem = Path(model.rpartition(":")[0] or model).stem if isinstance(model, str) else "model"
+        return c_identifier(stem)
+    return require_identifier(options.name)
 
 
 def _test_inputs(source: sources.Source, options: Options) -> Mapping[str, Array]:
