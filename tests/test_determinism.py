@@ -60,20 +60,6 @@ def test_no_path_of_this_machine_in_any_file(tmp_path: Path) -> None:
         assert not [s for s in strings if s.encode() in path.read_bytes()], path.name
 
 
-@pytest.mark.slow
-def test_export_twice(tmp_path: Path) -> None:
-    """In fresh processes, from copies of the script in different directories."""
-    exported = []
-    for place, environment in SURROUNDINGS:
-        directory = tmp_path / place
-        directory.mkdir()
-        shutil.copy(GOLDEN / "models.py", directory)
-        command = ["-m", "emx", "export", "models.py:residual", "-o", "m.emx", "--cache", "cache"]
-        run(command, directory, environment)
-        exported.append((directory / "m.emx").read_bytes())
-    assert exported[0] == exported[1]
-
-
 def test_bundle_survives_reading_and_writing() -> None:
     for name in NAMES:
         assert golden_bundle(name).to_bytes() == (GOLDEN / f"{name}.emx").read_bytes()

@@ -92,8 +92,10 @@ def test_each_vector_byte(tmp_path: Path, machine: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("change", BODIES)
+@pytest.mark.parametrize(
+    ("machine", "change"),
+    [("host", "adds"), ("host", "does nothing"), ("mps2-an386", "adds")],
+)
 def test_each_kernel_names_its_layer(tmp_path: Path, machine: str, change: str) -> None:
     layers = generate(tmp_path, machine, taps=True)
     source = tmp_path / f"{NAME}.c"
