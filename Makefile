@@ -36,7 +36,7 @@ lint: setup-test
 	$(VENV_PYTHON) -m ruff check
 	$(VENV_PYTHON) -m ruff format --check
 	$(VENV_PYTHON) -m mypy
-	clang-format --dry-run -Werror $(C_FILES)
+	@echo "clang-format --dry-run -Werror ..." && clang-format --dry-run -Werror $(C_FILES)
 
 format: setup-test
 	$(VENV_PYTHON) -m ruff check --fix
