@@ -52,7 +52,9 @@ function(_emx_define_board root)
 
   set(chosen "$<TARGET_PROPERTY:EMX_LINKER_SCRIPT>")
   set(linked_by_us "$<NOT:$<STREQUAL:${chosen},NONE>>")
+  # newlib-nano leaves %f out of printf unless asked; a newcomer's first program prints a float.
   target_link_options(emx_board INTERFACE
+    "$<${wants_startup}:LINKER:-u,_printf_float>"
     "$<${linked_by_us}:${link_flags};-L${common}>"
     "$<$<NOT:$<BOOL:${chosen}>>:-T${script}>"
     "$<$<AND:${linked_by_us},$<BOOL:${chosen}>>:-Wl,--orphan-handling=place;-T${chosen}>")

@@ -73,7 +73,7 @@ def test_script(scripted: Project) -> None:
     scripted.environment["PYTHONPATH"] = None
     scripted.write("weights.py", "WEIGHT = -2.0\n")
     assert "(weights.py changed)" in scripted.build().ok().text
-    assert scripted.run(scripted.build_dir() / "fw").ok().text.strip() == "y = 0 40 0 80"
+    assert scripted.run(scripted.build_dir() / "fw").ok().text.strip() == "y = 0.0 4.0 0.0 8.0"
     assert scripted.passed() == 1
 
 
@@ -83,7 +83,7 @@ def test_depends(scripted: Project) -> None:
     reading = "subprocess.check_output(['cat', __file__.replace('weights.py', 'note.txt')])"
     scripted.write("weights.py", f"import subprocess\nWEIGHT = float({reading})\n")
     scripted.cmakelists(MODEL.replace("SEED 3", "SEED 3 DEPENDS note.txt"))
-    for weight, printed in (("-1", PRINTED), ("-2", "y = 0 40 0 80")):
+    for weight, printed in (("-1", PRINTED), ("-2", "y = 0.0 4.0 0.0 8.0")):
         note.write_text(weight)
         scripted.configure().ok()
         scripted.build().ok()

@@ -10,7 +10,7 @@ import pytest
 from cmake_project import FIVE_LINES, PRINTED, Project, bundle, worked
 
 GENERATORS = pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
-BIASED = "y = 0 30 0 50"  # relu(1 - x) of what main.c feeds in
+BIASED = "y = 0.0 3.0 0.0 5.0"  # relu(1 - x) of what main.c feeds in
 
 
 def built(project: Project, generator: str) -> Project:
