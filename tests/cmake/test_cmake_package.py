@@ -49,7 +49,9 @@ def pip(cwd: Path, *arguments: str, prefix: Path | None = None) -> None:
 def environment(prefix: Path) -> Path:
     """A virtual environment that sees this one's packages, but not its emx."""
     run(sys.executable, "-m", "venv", "--without-pip", prefix, cwd=prefix.parent).ok()
-    (prefix / SITE / "deps.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "emx" not in package.name:
+            (prefix / SITE / package.name).symlink_to(package)
     return prefix
 
 
