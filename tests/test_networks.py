@@ -23,7 +23,10 @@ MODELS = root().parent / "shared" / "models"
 NETWORKS = ("ad", "ic", "kws", "sww", "vww")
 INSTANCE = re.compile(r"^EMX_INSTANCE void (\w+)\([^)]*\)\n\{\n.*?^\}", re.MULTILINE | re.DOTALL)
 
-pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models"),
+]
 Load = Callable[[str], Bundle]
 
 

@@ -39,6 +39,7 @@ def test_host_under_sanitizers(tmp_path: Path, io_arena: bool) -> None:
     run_together(BUNDLES, tmp_path, "host", SANITIZE, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("board", ["mps2-an386", "mps3-an547"])
 def test_board(tmp_path: Path, board: str) -> None:
     run_together(BUNDLES, tmp_path, board, ("-O2",), Options(test=True, taps=True))

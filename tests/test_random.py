@@ -29,6 +29,7 @@ def test_passes_keep_the_meaning() -> None:
         passes.run(load(bundle), check=[x[0] for x in bundle.vectors.inputs.values()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "flags", "io_arena"),
     [("host", SANITIZE, False), ("host", ("-O3",), True), ("mps3-an547", ("-Os",), True)],
