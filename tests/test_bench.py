@@ -15,6 +15,7 @@ from emx.testrun import build_test
 from tiny_model import N, Tiny
 
 BOARDS = board_names()
+pytestmark = pytest.mark.slow  # each measurement builds two programs or three
 LOOP = (
     '{ unsigned n = 1000000; __asm__ volatile("1: subs %0, %0, #1\\n\\tbne 1b" : "+r"(n)::"cc"); }'
 )

@@ -17,6 +17,7 @@ from many import SANITIZE, run_together
 from random_nets import network
 
 COUNT = 14
+pytestmark = pytest.mark.slow
 
 
 @cache
@@ -29,7 +30,6 @@ def test_passes_keep_the_meaning() -> None:
         passes.run(load(bundle), check=[x[0] for x in bundle.vectors.inputs.values()])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "flags", "io_arena"),
     [("host", SANITIZE, False), ("host", ("-O3",), True), ("mps3-an547", ("-Os",), True)],
