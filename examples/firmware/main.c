@@ -46,10 +46,9 @@ int main(void)
     int correct = 0;
     for (int n = 0; n < HELD_OUT; n++)
         correct += recognise(held_out_image + n * SIDE * SIDE) == held_out_label[n];
-    printf("%d held-out digits: the board recognises %d, PyTorch %d (%d.%d %% and %d.%d %%)\n",
-           HELD_OUT, correct, PYTORCH_CORRECT, correct * 100 / HELD_OUT,
-           correct * 1000 / HELD_OUT % 10, PYTORCH_CORRECT * 100 / HELD_OUT,
-           PYTORCH_CORRECT * 1000 / HELD_OUT % 10);
+    printf("%d held-out digits: the board recognises %d, PyTorch %d (%.1f %% and %.1f %%)\n",
+           HELD_OUT, correct, PYTORCH_CORRECT, 100.0 * correct / HELD_OUT,
+           100.0 * PYTORCH_CORRECT / HELD_OUT);
     printf("weights %d bytes, working memory %d bytes, %d multiply-accumulates a digit\n",
            DIGITS_WEIGHTS_BYTES, DIGITS_ARENA_BYTES, DIGITS_MACS);
     return abs(correct - PYTORCH_CORRECT) <= 1 ? EXIT_SUCCESS : EXIT_FAILURE;
