@@ -17,15 +17,23 @@ endfunction()
 # _emx_try_python(<out_problem> <root> <version> <python>): empty if it can run emx.
 function(_emx_try_python out root version python)
   _emx_python_command(command "${root}" "${python}")
-  execute_process(COMMAND ${command} -c "import jinja2, numpy, emx; print(emx.__version__)"
+  set(code "import jinja2, numpy, emx; print(emx.__version__, emx.cmake_dir().parent, sep=chr(10))")
+  execute_process(COMMAND ${command} -c "${code}"
                   RESULT_VARIABLE code OUTPUT_VARIABLE found ERROR_VARIABLE log
                   OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_STRIP_TRAILING_WHITESPACE)
   set(problem "")
+  string(REGEX REPLACE "\n.*" "" its_version "${found}")
+  string(REGEX REPLACE ".*\n" "" its_root "${found}")
+  file(REAL_PATH "${its_root}" its_root)
+  file(REAL_PATH "${root}" our_root)
   if(NOT code EQUAL 0)
     string(REGEX REPLACE ".*\n" "" problem "${log}")
     set(problem "failed (${code}): ${problem}")
-  elseif(NOT found STREQUAL version)
-    set(problem "has emx ${found}, and this is the CMake package of emx ${version}")
+  elseif(NOT its_version STREQUAL version)
+    set(problem "has emx ${its_version}, and this is the CMake package of emx ${version}")
+  elseif(NOT its_root STREQUAL our_root)
+    # An editable install of another clone: Python prefers it to PYTHONPATH.
+    set(problem "has the emx of ${its_root}, and this is the CMake package of ${our_root}")
   endif()
   set(${out} "${problem}" PARENT_SCOPE)
 endfunction()

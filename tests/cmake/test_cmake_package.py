@@ -176,3 +176,14 @@ def test_manual_is_complete() -> None:
     internal = {"BUNDLE", "DIRECTORY", "ARGS", "ALSO"}  # of private functions
     for name in (keywords - internal) | properties | variables:
         assert re.search(rf"\b{name}\b", manual), name
+
+
+def test_python_with_the_emx_of_another_clone(project: Project, source: Path) -> None:
+    """Python prefers an editable install to PYTHONPATH: its emx would not fit this runtime."""
+    python = project.write(
+        "python", f'#!/bin/sh\nPYTHONPATH="{source}/python" exec "{sys.executable}" "$@"\n'
+    )
+    python.chmod(0o755)
+    project.cmakelists(FIVE_LINES)
+    text = project.configure(f"-DEMX_PYTHON_EXECUTABLE={python}").fails().text
+    assert f"has the emx of {source}" in re.sub(r"\s+", " ", text)
