@@ -178,10 +178,13 @@ def test_manual_is_complete() -> None:
         assert re.search(rf"\b{name}\b", manual), name
 
 
-def test_python_with_the_emx_of_another_clone(project: Project, source: Path) -> None:
+def test_python_with_the_emx_of_another_clone(
+    project: Project, source: Path, tmp_path: Path
+) -> None:
     """Python prefers an editable install to PYTHONPATH: its emx would not fit this runtime."""
+    real = environment(tmp_path / "venv") / "bin/python3"
     python = project.write(
-        "python", f'#!/bin/sh\nPYTHONPATH="{source}/python" exec "{sys.executable}" "$@"\n'
+        "python", f'#!/bin/sh\nPYTHONPATH="{source}/python" exec "{real}" "$@"\n'
     )
     python.chmod(0o755)
     project.cmakelists(FIVE_LINES)
