@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from emx.kernel import Kernel, Param
-from emx.ops.pointwise import c_float
 from emx.program import Plan
+from emx.scalars import c_float
 
 
 def c_scalar(v: int | float) -> str:

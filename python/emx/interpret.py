@@ -14,8 +14,9 @@ def interpret(graph: Graph, inputs: Sequence[Array]) -> dict[str, Array]:
     """Every value of the graph by name. Floating-point inputs and constants become float64."""
     env = {v.name: _wide(x) for v, x in zip(graph.inputs, inputs, strict=True)}
     env.update({name: _wide(data) for name, data in graph.constants.items()})
-    for n in graph.nodes:
-        env[n.output.name] = n.op.reference(*(env[v.name] for v in n.inputs))
+    with np.errstate(all="ignore"):  # infinities and NaN are values like others
+        for n in graph.nodes:
+            env[n.output.name] = n.op.reference(*(env[v.name] for v in n.inputs))
     return env
 
 

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pointwise table: one row for each scalar function, and the operator that applies chains.
+"""y[i] = f(a[i], b[i], ...) with NumPy's broadcasting, f made of the table in emx/scalars.py.
 
-y[i] = f(a[i], b[i], ...) with NumPy's broadcasting. A chain of rows is an expression, so fused
-operators are one loop.
+A chain of rows is an expression, so fused operators are one loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erf, inf, prod
+from math import inf, prod
 from typing import ClassVar
 
 import numpy as np
@@ -17,97 +16,8 @@ import numpy as np
 from emx.builder import Builder, Lowering, require_f32
 from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel, Scalar, Trace
-from emx.sample import Sample, X
-
-
-@dataclass(frozen=True)
-class Row:
-    """A scalar function: `reference` in NumPy, `c` a C expression of its arguments {0}, {1}, ...
-
-    `aten` maps the ATen names that are just this function of their tensor and number arguments.
-    """
-
-    reference: Callable[..., Array]
-    c: str
-    aten: tuple[str, ...] = ()
-
-
-_erf = np.vectorize(erf, otypes=[np.float64])
-
-TABLE: Mapping[str, Row] = {
-    "add": Row(np.add, "({0} + {1})"),
-    "sub": Row(np.subtract, "({0} - {1})"),
-    "mul": Row(np.multiply, "({0} * {1})", ("aten.mul.Tensor", "aten.mul.Scalar")),
-    "div": Row(np.divide, "({0} / {1})", ("aten.div.Tensor", "aten.div.Scalar")),
-    "neg": Row(np.negative, "(-{0})", ("aten.neg.default",)),
-    "clamp": Row(np.clip, "emx_clamp_f32({0}, {1}, {2})"),
-    "exp": Row(np.exp, "emx_exp_f32({0})", ("aten.exp.default",)),
-    "tanh": Row(np.tanh, "tanhf({0})", ("aten.tanh.default",)),
-    "sigmoid": Row(
-        lambda x: 1 / (1 + np.exp(-x)), "emx_sigmoid_f32({0})", ("aten.sigmoid.default",)
-    ),
-    "silu": Row(lambda x: x / (1 + np.exp(-x)), "emx_silu_f32({0})", ("aten.silu.default",)),
-    "gelu": Row(lambda x: 0.5 * x * (1 + _erf(x / np.sqrt(2))), "emx_gelu_f32({0})"),
-    "gelu_tanh": Row(
-        lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-        "emx_gelu_tanh_f32({0})",
-    ),
-    "leaky_relu": Row(lambda x, s: np.where(x > 0, x, x * s), "emx_leaky_relu_f32({0}, {1})"),
-}
-
-
-@dataclass(frozen=True)
-class Call:
-    """A row applied to operands (int: index of an input), numbers (float) and other calls."""
-
-    row: str
-    args: tuple[Call | int | float, ...]
-
-    def map_operands(self, change: Callable[[int], Call | int | float]) -> Call:
-        """The same call with every operand replaced."""
-        return Call(self.row, tuple(_mapped(a, change) for a in self.args))
-
-    def evaluate(self, arrays: tuple[Array, ...]) -> Array:
-        values = [_evaluated(a, arrays) for a in self.args]
-        return np.asarray(TABLE[self.row].reference(*values))
-
-    def c(self, names: tuple[str, ...]) -> str:
-        return TABLE[self.row].c.format(*(_c_argument(a, names) for a in self.args))
-
-    def __str__(self) -> str:
-        return f"{self.row}({', '.join(f'%{a}' if type(a) is int else str(a) for a in self.args)})"
-
-
-def _mapped(
-    a: Call | int | float, change: Callable[[int], Call | int | float]
-) -> Call | int | float:
-    if isinstance(a, Call):
-        return a.map_operands(change)
-    return change(a) if isinstance(a, int) else a
-
-
-def _evaluated(a: Call | int | float, arrays: tuple[Array, ...]) -> Array | float:
-    if isinstance(a, Call):
-        return a.evaluate(arrays)
-    return arrays[a] if isinstance(a, int) else a
-
-
-def _c_argument(a: Call | int | float, names: tuple[str, ...]) -> str:
-    if isinstance(a, Call):
-        return a.c(names)
-    return names[a] if isinstance(a, int) else c_float(a)
-
-
-def c_float(v: float) -> str:
-    """A C literal that reads back to the float32 nearest to v."""
-    with np.errstate(over="ignore"):
-        nearest = np.float32(v)
-    if nearest != nearest:
-        return "NAN"
-    if np.isinf(nearest):
-        return "INFINITY" if nearest > 0 else "-INFINITY"
-    text = str(nearest)
-    return (text if any(ch in text for ch in ".e") else text + ".0") + "f"
+from emx.sample import P, Sample, X
+from emx.scalars import TABLE, Call
 
 
 @dataclass(frozen=True)
@@ -245,8 +155,43 @@ def lower_gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
     return apply(b, "gelu_tanh" if approximate == "tanh" else "gelu", x)
 
 
-def lower_leaky_relu(b: Builder, x: Value, slope: float = 0.01) -> Value:
-    return apply(b, "leaky_relu", x, slope)
+def lower_celu(b: Builder, x: Value, alpha: float = 1.0) -> Value:
+    return apply(b, "elu", x, alpha, 1.0, 1.0 / alpha)
+
+
+def lower_selu(b: Builder, x: Value) -> Value:
+    """Klambauer et al., 2017; the constants are those of the paper."""
+    return apply(b, "elu", x, 1.6732632423543772, 1.0507009873554805, 1.0)
+
+
+def lower_prelu(b: Builder, x: Value, weight: Value) -> Value:
+    """One slope, or one for each of axis 1: max(x, 0) + weight * min(x, 0)."""
+    if weight.type.size > 1:
+        shape = (weight.type.size, *(1,) * (x.type.rank - 2))
+        weight = b.aten("aten.reshape.default", weight, shape)
+    negative = apply(b, "clamp", x, -inf, 0.0)
+    return apply(b, "add", apply(b, "clamp", x, 0.0, inf), apply(b, "mul", weight, negative))
+
+
+def lower_rrelu(
+    b: Builder,
+    x: Value,
+    lower: float,
+    upper: float,
+    training: bool = False,
+    generator: object = None,
+) -> Value:
+    if training:
+        raise Unsupported("rrelu in training mode is random", "call model.eval() before the export")
+    return apply(b, "leaky_relu", x, (lower + upper) / 2)
+
+
+def lower_pow(b: Builder, x: Value, exponent: float) -> Value:
+    if exponent == 1:
+        return x
+    rows = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+    row = rows.get(float(exponent))
+    return apply(b, row, x) if row else apply(b, "pow", x, exponent)
 
 
 ATEN: dict[str, Lowering] = {
@@ -261,7 +206,11 @@ ATEN: dict[str, Lowering] = {
     "aten.hardtanh.default": lower_hardtanh,
     "aten.clamp.default": lower_clamp,
     "aten.gelu.default": lower_gelu,
-    "aten.leaky_relu.default": lower_leaky_relu,
+    "aten.celu.default": lower_celu,
+    "aten.selu.default": lower_selu,
+    "aten.prelu.default": lower_prelu,
+    "aten.rrelu.default": lower_rrelu,
+    "aten.pow.Tensor_Scalar": lower_pow,
 }
 
 SAMPLES = (
@@ -288,4 +237,33 @@ SAMPLES = (
     Sample("aten.clamp.default", X(9), None, 0.25),
     Sample("aten.hardtanh.default", X(9, low=-3.0, high=8.0), 0.0, 6.0),
     Sample("aten.relu6.default", X(9, low=-3.0, high=9.0)),
+    Sample("aten.pow.Tensor_Tensor", X(9, low=0.1, high=3.0), X(9)),
+    Sample("aten.pow.Tensor_Scalar", X(9), 2),
+    Sample("aten.pow.Tensor_Scalar", X(9, low=0.1, high=3.0), -0.5),
+    Sample("aten.pow.Tensor_Scalar", X(9), 3),
+    Sample("aten.maximum.default", X(3, 5), X(3, 5)),
+    Sample("aten.minimum.default", X(3, 5), X(5)),
+    Sample("aten.abs.default", X(9)),
+    Sample("aten.square.default", X(9)),
+    Sample("aten.reciprocal.default", X(9, low=0.5, high=2.0)),
+    Sample("aten.sqrt.default", X(9, low=0.0, high=9.0)),
+    Sample("aten.rsqrt.default", X(9, low=0.1, high=9.0)),
+    Sample("aten.floor.default", X(20, low=-5.0, high=5.0)),
+    Sample("aten.ceil.default", X(20, low=-5.0, high=5.0)),
+    Sample("aten.sin.default", X(20, low=-9.0, high=9.0)),
+    Sample("aten.cos.default", X(20, low=-9.0, high=9.0)),
+    Sample("aten.erf.default", X(20, low=-4.0, high=4.0)),
+    Sample("aten.log.default", X(20, low=0.001, high=50.0)),
+    Sample("aten.log_sigmoid.default", X(20, low=-99.0, high=99.0)),
+    Sample("aten.hardsigmoid.default", X(20, low=-5.0, high=5.0)),
+    Sample("aten.hardswish.default", X(20, low=-5.0, high=5.0)),
+    Sample("aten.mish.default", X(20, low=-30.0, high=30.0)),
+    Sample("aten.softplus.default", X(20, low=-30.0, high=30.0), 2.0, 5.0),
+    Sample("aten.elu.default", X(20, low=-9.0, high=9.0), 0.5, 1.5, 0.75),
+    Sample("aten.celu.default", X(20, low=-9.0, high=9.0), 2.0),
+    Sample("aten.selu.default", X(20, low=-9.0, high=9.0)),
+    Sample("aten.prelu.default", X(2, 3, 4), P(3)),
+    Sample("aten.prelu.default", X(7), P(1)),
+    Sample("aten.rrelu.default", X(9), 0.125, 0.25, False),
+    Sample("aten.threshold.default", X(9), 0.1, 20.0),
 )

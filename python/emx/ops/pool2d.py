@@ -148,7 +148,7 @@ def lower_avg_pool2d(
     return _pool(b, x, Pool2d(window, True, divisor_override or 0, count_include_pad))
 
 
-def lower_adaptive_avg_pool2d(b: Builder, x: Value, size: Sequence[int | None]) -> Value:
+def _adaptive(b: Builder, x: Value, size: Sequence[int | None], mean: bool) -> Value:
     """Windows of equal extent; PyTorch's uneven ones are refused."""
     require_f32(x)
     extents = x.type.dims[-2:]
@@ -160,13 +160,23 @@ def lower_adaptive_avg_pool2d(b: Builder, x: Value, size: Sequence[int | None]) 
             "choose an output size that divides the input's",
         )
     kernel = (extents[0] // out[0], extents[1] // out[1])
-    return _pool(b, x, Pool2d(Window(kernel, kernel), mean=True))
+    return _pool(b, x, Pool2d(Window(kernel, kernel), mean))
+
+
+def lower_adaptive_avg_pool2d(b: Builder, x: Value, size: Sequence[int | None]) -> Value:
+    return _adaptive(b, x, size, mean=True)
+
+
+def lower_adaptive_max_pool2d(b: Builder, x: Value, size: Sequence[int | None]) -> tuple[Value]:
+    """The maxima; their indices, the second output, are not computed."""
+    return (_adaptive(b, x, size, mean=False),)
 
 
 ATEN: dict[str, Lowering] = {
     "aten.max_pool2d.default": lower_max_pool2d,
     "aten.avg_pool2d.default": lower_avg_pool2d,
     "aten.adaptive_avg_pool2d.default": lower_adaptive_avg_pool2d,
+    "aten.adaptive_max_pool2d.default": lower_adaptive_max_pool2d,
 }
 
 SAMPLES = (
@@ -183,4 +193,5 @@ SAMPLES = (
     Sample("aten.avg_pool2d.default", X(1, 3, 6, 6), [2, 3], [2, 3], [0, 0], False, True, 5),
     Sample("aten.adaptive_avg_pool2d.default", X(1, 3, 6, 8), [1, 1]),
     Sample("aten.adaptive_avg_pool2d.default", X(1, 3, 6, 8), [3, 4]),
+    Sample("aten.adaptive_max_pool2d.default", X(1, 3, 6, 8), [3, 4]),
 )

@@ -10,8 +10,9 @@ from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
 from emx.ops.linear import Linear
 from emx.ops.movement import Permute, Reshape
-from emx.ops.pointwise import Call, Pointwise
+from emx.ops.pointwise import Pointwise
 from emx.passes.rewrite import Edit, Rewriter, inverse, replaced
+from emx.scalars import Call
 
 
 def fold_batch_norm(graph: Graph) -> Graph:

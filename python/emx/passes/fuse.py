@@ -10,9 +10,10 @@ from emx.ir import Graph, Node, Value
 from emx.ops.conv2d import Conv2d
 from emx.ops.linear import Linear
 from emx.ops.movement import Pad, Permute
-from emx.ops.pointwise import Call, Pointwise
+from emx.ops.pointwise import Pointwise
 from emx.ops.pool2d import Pool2d
 from emx.passes.rewrite import Edit, Rewriter, replaced
+from emx.scalars import Call
 
 
 def fuse_pad(graph: Graph) -> Graph:

@@ -52,4 +52,41 @@ EMX_INLINE float emx_gelu_tanh_f32(float x)
 
 EMX_INLINE float emx_leaky_relu_f32(float x, float slope) { return x > 0.0f ? x : x * slope; }
 
+// The greater or smaller of two; NaN if one is.
+EMX_INLINE float emx_max_f32(float a, float b) { return a > b || a != a ? a : b; }
+EMX_INLINE float emx_min_f32(float a, float b) { return a < b || a != a ? a : b; }
+
+EMX_INLINE float emx_square_f32(float x) { return x * x; }
+
+EMX_INLINE float emx_hardsigmoid_f32(float x)
+{
+    return emx_clamp_f32(x + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f);
+}
+
+EMX_INLINE float emx_hardswish_f32(float x) { return x * emx_hardsigmoid_f32(x); }
+
+// log(1 + exp(beta * x)) / beta, and x itself where that is more than threshold / beta.
+EMX_INLINE float emx_softplus_f32(float x, float beta, float threshold)
+{
+    return x * beta > threshold ? x : log1pf(emx_exp_f32(x * beta)) / beta;
+}
+
+EMX_INLINE float emx_mish_f32(float x) { return x * tanhf(emx_softplus_f32(x, 1.0f, 20.0f)); }
+
+EMX_INLINE float emx_log_sigmoid_f32(float x)
+{
+    return emx_min_f32(x, 0.0f) - log1pf(emx_exp_f32(-fabsf(x)));
+}
+
+// Exponential linear unit (Clevert et al., 2016), with the factors of its relatives.
+EMX_INLINE float emx_elu_f32(float x, float alpha, float scale, float input_scale)
+{
+    return x > 0.0f ? x * scale : expm1f(x * input_scale) * alpha * scale;
+}
+
+EMX_INLINE float emx_threshold_f32(float x, float threshold, float value)
+{
+    return x <= threshold ? value : x;
+}
+
 #endif
