@@ -7,6 +7,7 @@ version refuses both when it loads a model.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -129,22 +130,23 @@ class Value:
     eager: Eager | None = None
 
 
-class Op:
+class Op(ABC):
     """Base of every operator: a frozen dataclass whose fields are the attributes."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def infer(self, *types: TensorType) -> TensorType:
         """Output type; raises Unsupported with a hint where emx cannot."""
-        raise NotImplementedError(self.name)
 
+    @abstractmethod
     def reference(self, *arrays: Array) -> Array:
         """NumPy semantics of the operator, in the precision of its inputs."""
-        raise NotImplementedError(self.name)
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
-        """The C kernel that computes `node`, with packed constants and its memory contract."""
-        raise NotImplementedError(self.name)
+        """The C kernel that computes `node`, with packed constants and its memory contract.
+        Operators without one are gone, or views, when kernels are selected."""
+        raise AssertionError(f"{self.name} has no kernel")
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulates, padded taps counted; 0 for operators that have none."""

@@ -7,6 +7,7 @@ A reshape moves nothing: its output is its input under another shape.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,8 +39,9 @@ class IndexMap:
 class Movement(Op):
     """Base of the rows: a row gives its output type, its index map and NumPy's word for it."""
 
+    @abstractmethod
     def map(self, x: TensorType, y: TensorType) -> IndexMap:
-        raise NotImplementedError(self.name)
+        """Where the elements of x go in y."""
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
         m = self.map(node.inputs[0].type, node.output.type)
