@@ -21,6 +21,12 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    def params(self) -> dict[str, int]:
+        """The window's fields in the parameter structs of the kernels."""
+        axes = {"kernel": self.kernel, "stride": self.stride, "dilation": self.dilation}
+        fields = {f"{k}_{a}": v for k, vs in axes.items() for a, v in zip("hw", vs, strict=True)}
+        return {**fields, "pad_top": self.pad[0], "pad_left": self.pad[2]}
+
     def reach(self, axis: int) -> int:
         """Extent of the dilated window along an axis."""
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1

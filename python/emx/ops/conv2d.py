@@ -85,7 +85,7 @@ class Conv2d(Op):
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
             "out_h": out_h, "out_w": out_w, "out_c": len(w),
-            **_window_params(window), "groups": self.groups, "tail": filters % 4,
+            **window.params(), "groups": self.groups, "tail": filters % 4,
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "contiguous": int(packed_row),
             "lo": self.lo, "hi": self.hi,
@@ -113,7 +113,7 @@ class Conv2d(Op):
             inputs={"x": 0},
             params={
                 "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
-                "out_h": out_h, "out_w": out_w, **_window_params(self.window),
+                "out_h": out_h, "out_w": out_w, **self.window.params(),
                 "tail": x.channels % 4, "lo": self.lo, "hi": self.hi,
             },
             key=_KEY,
@@ -126,14 +126,6 @@ class Conv2d(Op):
 _KEY = (
     "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "tail", "lo", "hi",
 )  # fmt: skip
-
-
-def _window_params(window: Window) -> dict[str, Param]:
-    axes = ("kernel", window.kernel), ("stride", window.stride), ("dilation", window.dilation)
-    params: dict[str, Param] = {
-        f"{k}_{a}": v for k, vs in axes for a, v in zip("hw", vs, strict=True)
-    }
-    return {**params, "pad_top": window.pad[0], "pad_left": window.pad[2]}
 
 
 def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:

@@ -71,10 +71,7 @@ class Pool2d(Op):
             inputs={"x": 0},
             params={
                 "batch": n, "in_h": h, "in_w": w, "channels": c, "out_h": out_h, "out_w": out_w,
-                "kernel_h": window.kernel[0], "kernel_w": window.kernel[1],
-                "stride_h": window.stride[0], "stride_w": window.stride[1],
-                "dilation_h": window.dilation[0], "dilation_w": window.dilation[1],
-                "pad_top": window.pad[0], "pad_left": window.pad[2],
+                **window.params(),
                 "divisor": self.divisor, "pad_limit_h": limit[0], "pad_limit_w": limit[1],
                 "lo": self.lo, "hi": self.hi,
             },
