@@ -127,6 +127,33 @@ def test_tiny_programs_reach_the_optimum(seed: int) -> None:
     assert result.lower_bound <= result.arena_bytes == brute_force(p)
 
 
+def test_in_place_in_any_order() -> None:
+    """A tile writes four pixels of some channels: y may be skip, but not start shortly before it."""
+    pixels, channels, lanes = 8, 16, 4
+    tiles = [
+        (4 * (p * channels + c), 4 * (p * channels + c + lanes))
+        for first in range(0, pixels, 4)
+        for c in range(0, channels, lanes)
+        for p in range(first, first + 4)
+    ]
+    tiled = trace([(lo, hi, lo, hi) for lo, hi in tiles])
+    size = 4 * pixels * channels
+    assert tiled.in_place() and tiled.distance() > 0
+    p = program({"skip": size, "x": size}, [Call("y", ["x", "skip"], size, {"skip": tiled})], ["y"])
+    done = planned(p)
+    assert done.arena_bytes == done.lower_bound == 2 * size
+    assert done.offsets["y"] == done.offsets["skip"]
+    for wrong in (-16, 16):
+        moved = replace(done, offsets={**done.offsets, "y": done.offsets["y"] + wrong})
+        with pytest.raises(PlanError):
+            check(moved)
+
+
+def test_a_kernel_that_reads_what_it_wrote_is_not_in_place() -> None:
+    assert not trace([(0, 4, 0, 4), (0, 8, 4, 8)]).in_place()
+    assert not trace([(0, 4, 0, 4), (0, 4, 0, 4)]).in_place()
+
+
 def test_residual_is_added_in_place() -> None:
     size = 32 * 32 * 16 * 4
     conv = window(32, 32, 64, 64)

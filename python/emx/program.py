@@ -54,11 +54,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Instance:
-    """One C function: `kernel.function` with `fixed` fields as constants.
-
-    `varying` fields differ between the layers that share the instance and are read from a
-    parameter struct at run time.
-    """
+    """One C function: `kernel.function` with its parameters as constants, except the `varying`
+    fields, in which the layers that share the instance differ; those it reads at run time."""
 
     name: str
     kernel: Kernel
