@@ -128,7 +128,7 @@ def test_tiny_programs_reach_the_optimum(seed: int) -> None:
 
 
 def test_in_place_in_any_order() -> None:
-    """A tile writes four pixels of some channels: y may be skip, but not start shortly before it."""
+    """A tile writes four pixels of some channels: y may be skip, but not start just before it."""
     pixels, channels, lanes = 8, 16, 4
     tiles = [
         (4 * (p * channels + c), 4 * (p * channels + c + lanes))
