@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Arg, AtenNode, Bundle, Ref, Vectors
 from emx.errors import EmxError, Problem
-from emx.exporter.decompose import RECURRENT, packet
+from emx.exporter.constants import fold, is_random
+from emx.exporter.decompose import packet
 from emx.exporter.origin import common_root, origin_of
 from emx.ir import Array, DType, TensorType
 from emx.ops import unsupported
@@ -35,7 +36,8 @@ _STATIC = "the operators and shapes of a model must not depend on the values of 
 _FLOAT32 = "export the model in float32: model.float()"
 _PLACEMENT = (torch.layout, torch.device, torch.memory_format)
 
-Value = Ref | tuple[Ref | None, ...] | None
+# What a node of the program is in the bundle; None for what is no value there.
+Value = Ref | bool | int | float | tuple["Value", ...] | None
 
 
 class Unconvertible(Exception):
@@ -78,7 +80,7 @@ def convert(
     tensors, values = _lifted(program, taken)
     arguments = zip(user_inputs(program), inputs, strict=True)
     values |= {spec.arg.name: Ref(argument) for spec, (argument, _) in arguments}
-    conversion = _Conversion(common_root(calls), values)
+    conversion = _Conversion(common_root(calls), values, tensors, fold(program))
     for node in calls:
         conversion.add(node)
     if conversion.problems:
@@ -160,6 +162,8 @@ class _Conversion:
 
     root: str
     values: dict[str, Value]
+    tensors: dict[str, Any]
+    folded: Mapping[str, Any]
     nodes: list[AtenNode] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
@@ -191,11 +195,14 @@ class _Conversion:
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise Unconvertible("control flow on values is not supported", _STATIC)
+        if op not in _COPIES.split() and node.name in self.folded:
+            self.values[node.name] = self._constant(node.name, self.folded[node.name])
+            return
         types = _output_types(node)
         if op in _COPIES.split() or (op in _CASTS and _output_types(node.args[0]) == types):
             self.values[node.name] = self.values[node.args[0].name]
             return
-        if _is_random(node.target):
+        if is_random(node.target):
             raise Unconvertible(f"{op} is random", "pass random numbers as an input")
         args, kwargs = self._arguments(node)
         converted = AtenNode(
@@ -205,6 +212,15 @@ class _Conversion:
         names = converted.output_names
         single = not isinstance(node.meta["val"], tuple | list)
         self.values[node.name] = Ref(names[0]) if single else tuple(map(Ref, names))
+
+    def _constant(self, name: str, value: Any) -> Value:
+        """A value that the export computed; tensors go into the bundle if a node uses them."""
+        if isinstance(value, torch.Tensor):
+            self.tensors[name] = value
+            return Ref(name)
+        if isinstance(value, tuple | list):
+            return tuple(self._constant(f"{name}.{i}", v) for i, v in enumerate(value))
+        return value if isinstance(value, bool | int | float) else None
 
     def _arguments(self, node: Any) -> tuple[tuple[Arg, ...], dict[str, Arg]]:
         """Positional arguments as in the operator's schema, with its defaults; kwargs as given.
@@ -225,6 +241,8 @@ class _Conversion:
     def _argument(self, a: Any) -> Arg:
         if isinstance(a, torch.fx.Node):
             value = self.values[a.name]
+            if isinstance(value, bool | int | float):
+                return value
             if not isinstance(value, Ref):
                 raise Unconvertible(f"its argument {a.name} is not a tensor", None)
             self.used.add(value.name)
@@ -238,13 +256,6 @@ class _Conversion:
         if a is None or isinstance(a, bool | int | float | str):
             return a
         raise Unconvertible(f"argument {a!r} is not supported", None)
-
-
-def _is_random(target: Any) -> bool:
-    """True for random operators; some are random only in training, which is refused earlier."""
-    op = packet(target)
-    harmless = op in RECURRENT or op == "rrelu" or "attention" in op
-    return torch.Tag.nondeterministic_seeded in target.tags and not harmless
 
 
 def _output_types(node: Any) -> tuple[TensorType, ...]:

@@ -14,6 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Bundle
 from emx.errors import EmxError
+from emx.exporter.constants import placeholders
 from emx.exporter.convert import to_numpy, user_inputs
 from emx.ir import Array, DType, TensorType
 
@@ -76,7 +77,9 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
     """
     names = {n.name: n.output_names for n in bundle.nodes}
     types = _types(bundle)
-    values = _placeholders(program, [inputs[name][0] for name, _ in bundle.inputs])
+    values = {k: copy.deepcopy(v) for k, v in placeholders(program).items()}
+    arguments = zip(user_inputs(program), bundle.inputs, strict=True)
+    values |= {spec.arg.name: _tensor(inputs[name][0]) for spec, (name, _) in arguments}
     layers: dict[str, Array] = {}
     for node in program.graph.nodes:
         if node.op != "call_function":
@@ -89,20 +92,6 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
             for name, value in zip(names[node.name], results, strict=True):
                 layers[name] = _checked(f"the value {name}", value, types[name])
     return layers
-
-
-def _placeholders(program: Any, arrays: list[Array]) -> dict[str, Any]:
-    state = {**program.state_dict, **program.constants}
-    user = dict(zip((s.arg.name for s in user_inputs(program)), arrays, strict=True))
-    values = {}
-    for spec in program.graph_signature.input_specs:
-        if spec.arg.name in user:
-            values[spec.arg.name] = _tensor(user[spec.arg.name])
-        elif isinstance(spec.arg, TensorArgument):
-            values[spec.arg.name] = state[spec.target].detach().clone()
-        else:
-            values[spec.arg.name] = getattr(spec.arg, "value", None)
-    return values
 
 
 def _tensor(array: Array) -> Any:

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program computes without its inputs: masks, positions, weights made of parameters.
+
+PyTorch computes it at the export, whatever the operators are; the bundle has the results.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+
+from emx.exporter.decompose import RECURRENT, packet
+from emx.exporter.torchtools import explained
+
+_UNWRITTEN = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+
+
+def placeholders(program: Any) -> dict[str, Any]:
+    """Placeholder -> the parameter, buffer, constant or plain value that it stands for; tensors
+    that the user passes are left out."""
+    state = {**program.state_dict, **program.constants}
+    values = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.target in state:
+            values[spec.arg.name] = state[spec.target]
+        elif hasattr(spec.arg, "value"):
+            values[spec.arg.name] = spec.arg.value
+    return values
+
+
+def fold(program: Any) -> dict[str, Any]:
+    """Node -> its value (a tensor, a number, a list of them), if it depends on no input."""
+    values = placeholders(program)
+    folded: dict[str, Any] = {}
+    for node in program.graph.nodes:
+        known = all(n.name in values for n in node.all_input_nodes)
+        if not known or not _is_pure(node):
+            continue
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+        with torch.no_grad(), explained("a constant of this model cannot be computed"):
+            values[node.name] = folded[node.name] = _call(node, args, kwargs)
+    return folded
+
+
+def _call(node: Any, args: Any, kwargs: Any) -> Any:
+    value = node.target(*args, **kwargs)
+    # Memory that nobody wrote holds anything; each export must give the same bytes.
+    return torch.zeros_like(value) if packet(node.target) in _UNWRITTEN else value
+
+
+def _is_pure(node: Any) -> bool:
+    """True for a call that gives the same each time and changes nothing."""
+    if node.op != "call_function":
+        return False
+    if node.target is operator.getitem:
+        return True
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target._schema.is_mutable:
+        return False
+    return not is_random(node.target)
+
+
+def is_random(target: Any) -> bool:
+    """True for random operators; some are random only in training, which is refused earlier."""
+    op = packet(target)
+    harmless = op in RECURRENT or op == "rrelu" or "attention" in op or "dropout" in op
+    return torch.Tag.nondeterministic_seeded in target.tags and not harmless
