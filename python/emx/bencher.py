@@ -22,6 +22,7 @@ from emx.build import CONTRACT, FLAGS, Generate, Machine, board_names, find_mach
 from emx.bundle import Bundle
 from emx.compare import compare
 from emx.errors import EmxError
+from emx.stack import USAGE_FLAG, read_usage, stack_bound
 from emx.testrun import OUTPUT, STACK, TICKS, WHOLE, Record, build_test, crashed, read_records
 
 _FILE = "emx_bench.bin"
@@ -46,7 +47,8 @@ class BenchReport:
     instructions   executed, without the empty call
     code_bytes     what the model adds to the image, libm and libgcc included, weights excluded
     ram_bytes      arena, inputs and outputs, and static data that the model adds
-    stack_bytes    deepest use of the stack
+    stack_bytes    deepest use of the stack in that call
+    stack_bound_bytes   no call can use more (emx.stack)
     """
 
     target: str
@@ -60,6 +62,7 @@ class BenchReport:
     io_bytes: int
     ram_bytes: int
     stack_bytes: int
+    stack_bound_bytes: int
     flags: str
     layers: tuple[LayerCost, ...] | None = None
 
@@ -85,7 +88,7 @@ class BenchReport:
             ("RAM", f"{self.ram_bytes:,} B"),
             ("  arena", f"{self.arena_bytes:,} B (lower bound {self.arena_lower_bound:,})"),
             ("  in, out", f"{self.io_bytes:,} B"),
-            ("stack", f"{self.stack_bytes:,} B"),
+            ("stack", f"{self.stack_bytes:,} B (no more than {self.stack_bound_bytes:,})"),
         ]
         lines = [f"{self.target}, {self.flags}", *(f"  {k:<14}{v}" for k, v in rows)]
         for layer in self.layers or ():
@@ -99,6 +102,7 @@ class _Image:
     data: int
     instructions: int
     stack: int
+    stack_bound: int
     steps: Mapping[int, int]
 
 
@@ -151,6 +155,7 @@ def _report(
         io_bytes=io,
         ram_bytes=arena + io + model.data - nothing.data,
         stack_bytes=model.stack - nothing.stack,
+        stack_bound_bytes=model.stack_bound,
         flags=flags,
         layers=None if tapped is None else _layers(manifest, tapped),
     )
@@ -184,7 +189,8 @@ def _image(
     machine: Machine, directory: Path, name: str, flags: tuple[str, ...]
 ) -> tuple[_Image, list[Record]]:
     """Build, run and measure what was generated into `directory`."""
-    program = build_test(machine, directory, name, ("emx_bench.c",), flags=flags)
+    every = (*flags, USAGE_FLAG)
+    program = build_test(machine, directory, name, ("emx_bench.c",), flags=every)
     finished = run(machine, program, cwd=directory, counted=True)
     if finished.code:
         raise crashed(machine, finished)
@@ -194,7 +200,9 @@ def _image(
     counts = {index: round(value * per_tick) for index, value in ticks.items()}
     (stack,) = (int.from_bytes(r.data, "little") for r in records if r.kind == STACK)
     code, data = image_bytes(program)
-    return _Image(code, data, counts.pop(WHOLE), stack, counts), records
+    run_names = (f"{name}_run", f"{name}_run_in")
+    bound = stack_bound(machine.compiler, program, run_names, read_usage(directory))
+    return _Image(code, data, counts.pop(WHOLE), stack, bound.bytes, counts), records
 
 
 def image_bytes(program: Path) -> tuple[int, int]:
