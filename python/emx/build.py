@@ -81,15 +81,23 @@ def board_names() -> tuple[str, ...]:
     return tuple(sorted(p.parent.name for p in (root() / "boards").glob("*/board.json")))
 
 
+_HOSTS = {
+    "host": ("this machine, any flags", ()),
+    "x86-64-v3": ("this machine, with AVX2", ("-march=x86-64-v3",)),
+    "x86-64-v4": ("this machine, with AVX-512", ("-march=x86-64-v4",)),
+}
+
+
 def find_machine(name: str) -> Machine:
-    """The host or a board; an EmxError for any other name."""
-    if name == "host":
+    """The host, at one of its levels, or a board; an EmxError for any other name."""
+    if name in _HOSTS:
         port = root() / "runtime" / "testing" / "port_host.c"
-        return Machine("host", "this machine", "host", "cc", (port,))
+        about, flags = _HOSTS[name]
+        return Machine(name, about, name, "cc", (port,), flags=flags)
     if name not in board_names():
         raise EmxError(
             f"there is no board {name!r}",
-            hint=f"programs run on: {', '.join(('host', *board_names()))}",
+            hint=f"programs run on: {', '.join((*_HOSTS, *board_names()))}",
         )
     return _board(root() / "boards" / name)
 

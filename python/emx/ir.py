@@ -18,6 +18,7 @@ import numpy as np
 
 from emx.kernel import Array as Array
 from emx.kernel import Kernel
+from emx.target import Target
 
 
 class DType(Enum):
@@ -147,6 +148,10 @@ class Op(ABC):
         """The C kernel that computes `node`, with packed constants and its memory contract.
         Operators without one are gone, or views, when kernels are selected."""
         raise AssertionError(f"{self.name} has no kernel")
+
+    def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
+        """The same for an operator whose weights or tiles depend on the target."""
+        return self.kernel(node, constants)
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulates, padded taps counted; 0 for operators that have none."""

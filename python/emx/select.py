@@ -22,7 +22,7 @@ def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
     graph = own_outputs(graph)
     names = Names(f"{graph.name}_{symbol}" for symbol in ("weights", "arena", "run", "run_in"))
     buffers = _Buffers(graph, names, io_arena)
-    kernels, problems = _kernels(graph)
+    kernels, problems = _kernels(graph, target)
     if problems:
         raise EmxError.of(problems, "operators of this model have no kernel")
     instances = _instances(list(kernels.values()), names)
@@ -114,7 +114,7 @@ class _Buffers:
         self.table[name] = Buffer(name, v.type, home, v.eager)
 
 
-def _kernels(graph: Graph) -> tuple[dict[str, Kernel], list[Problem]]:
+def _kernels(graph: Graph, target: Target) -> tuple[dict[str, Kernel], list[Problem]]:
     """Output name -> kernel, for all nodes but reshapes."""
     kernels: dict[str, Kernel] = {}
     problems: list[Problem] = []
@@ -122,7 +122,7 @@ def _kernels(graph: Graph) -> tuple[dict[str, Kernel], list[Problem]]:
         if isinstance(n.op, Reshape):
             continue
         try:
-            kernels[n.output.name] = n.op.kernel(n, graph.constants)
+            kernels[n.output.name] = n.op.kernel_for(n, graph.constants, target)
         except Unsupported as error:
             problems.append(
                 Problem(error.what, str(n.origin), str(n).partition("  #")[0], error.hint)

@@ -10,6 +10,16 @@ from emx.errors import EmxError
 
 
 @dataclass(frozen=True)
+class Tile:
+    """How kernels of matrix products use the registers: weights come in columns of `lanes`
+    outputs, and a tile has up to `pixels` rows and `vectors` sums of `lanes` outputs each."""
+
+    lanes: int = 4
+    pixels: int = 4
+    vectors: int = 4
+
+
+@dataclass(frozen=True)
 class Target:
     """One row. `requires` are the predefined macros that kernels and packing rely on.
 
@@ -20,11 +30,14 @@ class Target:
     name: str
     requires: tuple[str, ...]
     about: str
+    tile: Tile = Tile()
 
 
 TARGETS = (
     Target("generic", (), "any C99 compiler"),
     Target("host", ("__STDC_HOSTED__", "__unix__"), "the machine you work on"),
+    Target("x86-64-v3", ("__x86_64__", "__AVX2__", "__FMA__"), "x86-64: AVX2", Tile(8, 4, 8)),
+    Target("x86-64-v4", ("__x86_64__", "__AVX512F__"), "x86-64: AVX-512", Tile(16, 8, 16)),
     Target("cortex-m4", ("__ARM_ARCH_7EM__", "__ARM_FP"), "Cortex-M4F: DSP and single float"),
     Target("cortex-m55", ("__ARM_FEATURE_MVE",), "Cortex-M55: Helium"),
 )
