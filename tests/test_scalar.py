@@ -105,6 +105,22 @@ def test_exp_is_within_one_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert subnormal.sum() > 10 and (np.abs(x[finite]) < limits.tiny).sum() > 10000
 
 
+@pytest.mark.parametrize("flags", CONTRACTIONS, ids=["off", "fast"])
+def test_tanh_is_within_two_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """The sweep by bits, and every few floats from 1/16 to 16."""
+    low, high = np.array([1 / 16, 16], np.float32).view(np.uint32)
+    dense = np.arange(low, high, 29, np.uint32).view(np.float32)
+    x = np.concatenate([sweep(9973), dense, -dense])
+    y = compute(tmp_path, "emx_tanh_f32", flags, x)
+    with np.errstate(invalid="ignore"):
+        want = np.tanh(x.astype(np.float64))
+    assert np.array_equal(np.isnan(y), np.isnan(x))
+    known = ~np.isnan(x)
+    error = ulps(y[known], want[known])
+    assert error.max() <= 2.0, f"tanh({x[known][error.argmax()]!r})"
+    assert np.array_equal(np.signbit(y[known]), np.signbit(x[known])) and np.abs(y[known]).max() == 1
+
+
 @pytest.mark.slow
 def test_exp_in_the_middle_of_its_range(tmp_path: Path) -> None:
     """Every float from 1 to 88.8 in steps of 3, and their negatives."""

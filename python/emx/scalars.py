@@ -84,7 +84,7 @@ TABLE: Mapping[str, Row] = {
     "exp": _unary(np.exp, "emx_exp_f32({0})", "exp"),
     "log": _unary(np.log, "logf({0})", "log"),
     "clamp": Row(np.clip, "emx_clamp_f32({0}, {1}, {2})"),
-    "tanh": _unary(np.tanh, "tanhf({0})", "tanh"),
+    "tanh": _unary(np.tanh, "emx_tanh_f32({0})", "tanh"),
     "sigmoid": _unary(_sigmoid, "emx_sigmoid_f32({0})", "sigmoid"),
     "log_sigmoid": _unary(
         lambda x: -np.logaddexp(0, -x), "emx_log_sigmoid_f32({0})", "log_sigmoid"

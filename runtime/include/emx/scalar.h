@@ -38,6 +38,23 @@ EMX_INLINE float emx_exp_f32(float x)
     return y * emx_pow2_f32(half) * emx_pow2_f32(k - half);
 }
 
+// tanh(x) within 2 ULP: an odd minimax polynomial near 0, where 1 - 2 / (e^2x + 1) loses digits.
+EMX_INLINE float emx_tanh_f32(float x)
+{
+    const float a = fabsf(x);
+    if (a < 0.625f) {
+        const float s = x * x;
+        float q = -0.005704987f;
+        q = q * s + 0.020639086f;
+        q = q * s - 0.053739715f;
+        q = q * s + 0.13331442f;
+        q = q * s - 0.3333328f;
+        return x * (s * q + 1.0f);
+    }
+    const float t = a > 9.1f ? 1.0f : 1.0f - 2.0f / (emx_exp_f32(2.0f * a) + 1.0f);
+    return x < 0.0f ? -t : t;
+}
+
 EMX_INLINE float emx_sigmoid_f32(float x) { return 1.0f / (1.0f + emx_exp_f32(-x)); }
 
 EMX_INLINE float emx_silu_f32(float x) { return x / (1.0f + emx_exp_f32(-x)); }
@@ -47,7 +64,7 @@ EMX_INLINE float emx_gelu_f32(float x) { return 0.5f * x * (1.0f + erff(x * 0.70
 
 EMX_INLINE float emx_gelu_tanh_f32(float x)
 {
-    return 0.5f * x * (1.0f + tanhf(0.797884561f * (x + 0.044715f * x * x * x)));
+    return 0.5f * x * (1.0f + emx_tanh_f32(0.797884561f * (x + 0.044715f * x * x * x)));
 }
 
 EMX_INLINE float emx_leaky_relu_f32(float x, float slope) { return x > 0.0f ? x : x * slope; }
@@ -71,7 +88,7 @@ EMX_INLINE float emx_softplus_f32(float x, float beta, float threshold)
     return x * beta > threshold ? x : log1pf(emx_exp_f32(x * beta)) / beta;
 }
 
-EMX_INLINE float emx_mish_f32(float x) { return x * tanhf(emx_softplus_f32(x, 1.0f, 20.0f)); }
+EMX_INLINE float emx_mish_f32(float x) { return x * emx_tanh_f32(emx_softplus_f32(x, 1.0f, 20.0f)); }
 
 EMX_INLINE float emx_log_sigmoid_f32(float x)
 {
