@@ -25,7 +25,16 @@ from emx.target import find_target
 from golden_models import NAMES, golden_bundle
 from sampled import sampled_bundles
 
-MODULES = ("conv2d", "linear", "pointwise", "pool2d", "softmax")
+MODULES = (
+    "conv2d",
+    "group_norm",
+    "layer_norm",
+    "linear",
+    "pointwise",
+    "pool2d",
+    "rms_norm",
+    "softmax",
+)
 BEYOND = (0, 4, 16, 100)  # bytes further than the distance; all must do
 
 DRIVER = """

@@ -118,7 +118,9 @@ def test_tanh_is_within_two_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
     known = ~np.isnan(x)
     error = ulps(y[known], want[known])
     assert error.max() <= 2.0, f"tanh({x[known][error.argmax()]!r})"
-    assert np.array_equal(np.signbit(y[known]), np.signbit(x[known])) and np.abs(y[known]).max() == 1
+    assert (
+        np.array_equal(np.signbit(y[known]), np.signbit(x[known])) and np.abs(y[known]).max() == 1
+    )
 
 
 @pytest.mark.slow

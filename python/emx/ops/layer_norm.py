@@ -70,11 +70,28 @@ def lower_layer_norm(
     return b.node(LayerNorm(eps), x, weight, bias)
 
 
-ATEN: dict[str, Lowering] = {"aten.layer_norm.default": lower_layer_norm}
+def lower_native(
+    b: Builder,
+    x: Value,
+    shape: Sequence[int],
+    weight: Value | None,
+    bias: Value | None,
+    eps: float,
+) -> tuple[Value]:
+    """The form of decompositions; its other two outputs are means and variances."""
+    return (lower_layer_norm(b, x, shape, weight, bias, eps),)
+
+
+ATEN: dict[str, Lowering] = {
+    "aten.layer_norm.default": lower_layer_norm,
+    "aten.native_layer_norm.default": lower_native,
+}
 
 SAMPLES = (
     Sample("aten.layer_norm.default", X(1), [1]),
     Sample("aten.layer_norm.default", X(7), [7], P(7), P(7), 1e-3),
     Sample("aten.layer_norm.default", X(3, 5, 8, low=90.0, high=100.0), [8], P(8), P(8)),
     Sample("aten.layer_norm.default", X(2, 3, 4), [3, 4], P(3, 4), None),
+    Sample("aten.layer_norm.default", X(2, 3, 4), [2, 3, 4]),
+    Sample("aten.native_layer_norm.default", X(3, 6), [6], P(6), P(6), 1e-5),
 )
