@@ -130,6 +130,7 @@ ATEN: dict[str, Lowering] = {
 }
 
 SAMPLES = (
+    Sample("aten.softmax.int", X(0, 3), 1),
     Sample("aten.softmax.int", X(1, 1), -1),
     Sample("aten.softmax.int", X(), 0),
     Sample("aten.softmax.int", X(3, 10, low=-90.0, high=90.0), 1),

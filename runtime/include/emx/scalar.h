@@ -88,7 +88,10 @@ EMX_INLINE float emx_softplus_f32(float x, float beta, float threshold)
     return x * beta > threshold ? x : log1pf(emx_exp_f32(x * beta)) / beta;
 }
 
-EMX_INLINE float emx_mish_f32(float x) { return x * emx_tanh_f32(emx_softplus_f32(x, 1.0f, 20.0f)); }
+EMX_INLINE float emx_mish_f32(float x)
+{
+    return x * emx_tanh_f32(emx_softplus_f32(x, 1.0f, 20.0f));
+}
 
 EMX_INLINE float emx_log_sigmoid_f32(float x)
 {
