@@ -110,21 +110,25 @@ function(_emx_codegen comment)
     list(APPEND outputs "${ARG_DIRECTORY}/${ARG_PREFIX}${suffix}")
   endforeach()
   list(TRANSFORM ARG_ALSO PREPEND "${ARG_DIRECTORY}/")
-  set(options "")
+  set(touch "")
   if(NOT CMAKE_GENERATOR MATCHES "Ninja")
-    list(APPEND options --touch)
+    set(touch --touch)
   endif()
-  set(codegen "")
+  set(options "")
+  # Older versions would take these words for arguments of the command.
+  if(CMAKE_VERSION VERSION_GREATER_EQUAL 3.27)
+    list(APPEND options DEPENDS_EXPLICIT_ONLY) # need not wait for what the target links
+  endif()
   if(CMAKE_VERSION VERSION_GREATER_EQUAL 3.31)
-    set(codegen CODEGEN) # older versions would take the word for an argument of the command
+    list(APPEND options CODEGEN)
   endif()
   add_custom_command(
     OUTPUT ${outputs} ${ARG_ALSO}
     COMMAND ${emx} compile "${ARG_BUNDLE}" -o "${ARG_DIRECTORY}" --name "${ARG_PREFIX}" ${ARG_ARGS}
-            --depfile "${ARG_DIRECTORY}/${ARG_PREFIX}.d" ${options}
+            --depfile "${ARG_DIRECTORY}/${ARG_PREFIX}.d" ${touch}
     DEPENDS "${ARG_BUNDLE}"
     DEPFILE "${ARG_DIRECTORY}/${ARG_PREFIX}.d"
-    COMMENT "${comment}" VERBATIM ${codegen})
+    COMMENT "${comment}" VERBATIM ${options})
 endfunction()
 
 # _emx_use_sources(<target> <dir> <prefix>): compile the generated C of a model in `target`.

@@ -102,12 +102,13 @@ def run(*command: object, cwd: Path, **environment: str | None) -> Result:
 
 @dataclass
 class Project:
-    """A project directory and its build trees."""
+    """A project directory and its build trees. `cmake` is the directory of cmake and ctest."""
 
     path: Path
     generator: str = "Ninja"
     options: tuple[str, ...] = ()
     environment: dict[str, str | None] = field(default_factory=dict)
+    cmake: Path | None = None
 
     def write(self, name: str, text: str) -> Path:
         file = self.path / name
@@ -145,8 +146,25 @@ class Project:
         assert found, text
         return int(found[1])
 
+    def program(self, name: str = "fw", tree: str = "build") -> Path:
+        """Where the last build put it."""
+        (found,) = (p for p in self.build_dir(tree).rglob(name) if p.is_file())
+        return found
+
+    def printed(self, tree: str = "build") -> str:
+        """What main.c prints on this machine."""
+        return self.run(self.program(tree=tree)).ok().text.strip()
+
     def run(self, *command: object) -> Result:
+        if self.cmake and command[0] in ("cmake", "ctest"):
+            command = (self.cmake / str(command[0]), *command[1:])
         return run(*command, cwd=self.path, **self.environment)
+
+
+def system_path() -> str:
+    """The PATH without the environment that the tests run in, which has tools of its own."""
+    own = Path(sys.prefix) / "bin"
+    return os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != own)
 
 
 def tools(tmp_path: Path, *names: str) -> str:
@@ -154,7 +172,7 @@ def tools(tmp_path: Path, *names: str) -> str:
     folder = tmp_path / "tools"
     folder.mkdir()
     for name in names:
-        found = shutil.which(name)
+        found = shutil.which(name, path=system_path())
         assert found, f"{name} is not installed"
         (folder / name).symlink_to(found)
     return str(folder)

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cmake_project import MAIN, ROOT, Project, bundle
+from cmake_project import MAIN, ROOT, Project, bundle, system_path
 
 HERE = Path(__file__).parent
+UNSET = ("VIRTUAL_ENV", "PYTHONPATH", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CC", "CFLAGS")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,9 +39,16 @@ def project(tmp_path: Path, cache: Path) -> Project:
             f"-DEMX_PYTHON_EXECUTABLE={sys.executable}",
             f"-DEMX_CACHE_DIR={cache}",
         ),
-        environment=dict.fromkeys(
-            ("VIRTUAL_ENV", "PYTHONPATH", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CC", "CFLAGS")
-        ),
+        environment={**dict.fromkeys(UNSET), "PATH": system_path()},
     )
     made.write("main.c", MAIN)
     return made
+
+
+@pytest.fixture(params=["system", "newest"])
+def either_cmake(request: pytest.FixtureRequest, project: Project) -> Project:
+    """The project with the CMake of the system (Debian 12 has 3.25, the oldest that emx takes),
+    and with the newest of the Python package index, which is among the development tools."""
+    if request.param == "newest":
+        project.cmake = Path(pytest.importorskip("cmake").CMAKE_BIN_DIR)
+    return project

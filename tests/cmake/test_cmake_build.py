@@ -24,19 +24,6 @@ from cmake_project import (
 )
 
 
-@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
-def test_host(project: Project, generator: str) -> None:
-    """Model, program and test; the second build does nothing, in a path with blanks."""
-    project.generator = generator
-    project.cmakelists(FIVE_LINES)
-    project.configure().ok()
-    assert worked(project.build().ok().text)
-    assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
-    assert project.passed() == 1
-    for _ in range(2):
-        assert worked(project.build().ok().text) == []
-
-
 @pytest.mark.parametrize(
     ("toolchain", "machine", "target"),
     [(M4, "mps2-an386", "cortex-m4"), (M55, "mps3-an547", "cortex-m55")],
@@ -66,16 +53,6 @@ def test_layers_and_firmware(project: Project) -> None:
     tapped = (project.build_dir("tapped") / "emx/net_layers/net.c").read_bytes()
     assert b"emx_test_tap" in tapped
     assert project.passed(tree="tapped") == 2
-
-
-def test_multi_config(project: Project) -> None:
-    project.generator = "Ninja Multi-Config"
-    project.cmakelists(FIVE_LINES)
-    project.configure().ok()
-    for config in ("Debug", "Release"):
-        project.build("--config", config).ok()
-        project.ctest("-C", config).ok()
-    assert worked(project.build("--config", "Debug").ok().text) == []
 
 
 def test_add_subdirectory(project: Project) -> None:
@@ -173,39 +150,6 @@ def test_properties(project: Project) -> None:
         assert got[key.upper()] == str(written[key])
     assert Path(got["WEIGHTS_FILE"]).stat().st_size == int(got["WEIGHTS_BYTES"])
     assert "void digit_run(" in Path(got["HEADER"]).read_text()
-
-
-@pytest.mark.parametrize("toolchain", [None, M4])
-def test_lto(project: Project, toolchain: Path | None) -> None:
-    """Link-time optimisation runs in another directory, where .incbin would find nothing."""
-    project.cmakelists(FIVE_LINES)
-    flags = "-DCMAKE_C_FLAGS_RELEASE=-O2 -flto"
-    project.configure("-DCMAKE_BUILD_TYPE=Release", flags, toolchain=toolchain).ok()
-    project.build().ok()
-    assert project.passed() == 1
-
-
-@pytest.mark.parametrize("toolchain", [None, M4])
-def test_cxx_program(project: Project, toolchain: Path | None) -> None:
-    """A C++ program; its constructors run before main."""
-    project.write(
-        "main.cpp",
-        """
-        #include "net.h"
-        struct Input { float x[NET_X_LEN]; Input() { x[1] = -3; } };
-        static Input input;
-        int main() {
-            float y[NET_Y_LEN];
-            net_run(input.x, y);
-            return y[1] == 3 ? 0 : 1;
-        }
-        """,
-    )
-    program = "enable_testing()\nadd_test(NAME fw COMMAND fw)\nenable_language(CXX)\n"
-    project.cmakelists(program + FIVE_LINES.replace("main.c", "main.cpp"))
-    project.configure(toolchain=toolchain).ok()
-    project.build().ok()
-    assert project.passed() == 2
 
 
 def test_working_directory_is_no_import_path(project: Project) -> None:

@@ -49,7 +49,7 @@ def pip(cwd: Path, *arguments: str, prefix: Path | None = None) -> None:
 def environment(prefix: Path) -> Path:
     """A virtual environment that sees this one's packages, but not its emx."""
     run(sys.executable, "-m", "venv", "--without-pip", prefix, cwd=prefix.parent).ok()
-    for package in Path(sysconfig.get_path("purelib")).iterdir():
+    for package in Path(pytest.__file__).parents[1].iterdir():
         if "emx" not in package.name:
             (prefix / SITE / package.name).symlink_to(package)
     return prefix

@@ -4,91 +4,22 @@
 from __future__ import annotations
 
 import os
-import time
 
-import pytest
-from cmake_project import FIVE_LINES, PRINTED, Project, bundle, worked
+from cmake_project import FIVE_LINES, PRINTED, Project, bundle
 
-GENERATORS = pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
 BIASED = "y = 0.0 3.0 0.0 5.0"  # relu(1 - x) of what main.c feeds in
 
 
-def built(project: Project, generator: str) -> Project:
-    project.generator = generator
+def built(project: Project) -> Project:
     project.cmakelists(FIVE_LINES)
     project.configure().ok()
     project.build().ok()
     return project
 
 
-def printed(project: Project) -> str:
-    return project.run(project.build_dir() / "fw").ok().text.strip()
-
-
-@GENERATORS
-def test_touched_model(project: Project, generator: str) -> None:
-    """A new time stamp on the same content compiles nothing and starts emx at most once."""
-    built(project, generator)
-    os.utime(project.path / "net.emx")
-    text = project.build().ok().text
-    assert not [line for line in worked(text) if "Building" in line and generator == "Ninja"]
-    assert "planning" not in text
-    assert worked(project.build().ok().text) == []
-
-
-@GENERATORS
-def test_changed_model(project: Project, generator: str) -> None:
-    """A build alone takes in new weights, up to the program; nobody has to configure."""
-    built(project, generator)
-    assert printed(project) == PRINTED
-    bundle(bias=1).save(project.path / "net.emx")
-    text = project.build().ok().text
-    assert "planning net for host (net.emx changed)" in text
-    assert printed(project) == BIASED
-    assert project.passed() == 1
-    assert worked(project.build().ok().text) == []
-
-
-@GENERATORS
-@pytest.mark.parametrize(
-    "file",
-    ["net/net.c", "net/net_weights.bin", "net_test/net_vectors.bin", "net/configure/net.json"],
-)
-def test_deleted_product(project: Project, generator: str, file: str) -> None:
-    """Whatever is deleted below the build tree comes back."""
-    built(project, generator)
-    lost = project.build_dir() / "emx" / file
-    content = lost.read_bytes()
-    lost.unlink()
-    project.build().ok()
-    assert lost.read_bytes() == content
-    assert project.passed() == 1
-    assert worked(project.build().ok().text) == []
-
-
-@GENERATORS
-def test_clean(project: Project, generator: str) -> None:
-    """After `clean` a build generates the C again, without planning or exporting."""
-    built(project, generator)
-    project.build("--target", "clean").ok()
-    assert not (project.build_dir() / "emx/net/net.c").exists()
-    text = project.build().ok().text
-    assert "planning" not in text
-    assert printed(project) == PRINTED
-
-
-@GENERATORS
-def test_blob_is_a_dependency(project: Project, generator: str) -> None:
-    """No compiler reports what .incbin reads; the build knows it all the same."""
-    built(project, generator)
-    time.sleep(0.01)
-    os.utime(project.build_dir() / "emx/net/net_weights.bin")
-    assert "net_weights.c" in project.build().ok().text
-
-
 def test_vanished_model(project: Project) -> None:
     """No model, no build; and when it is back, all is well."""
-    built(project, "Ninja")
+    built(project)
     model = project.path / "net.emx"
     content = model.read_bytes()
     model.unlink()
@@ -112,21 +43,21 @@ def test_model_changes_after_configure(project: Project) -> None:
     assert not (project.build_dir() / "emx/net/net.c").exists()
     os.utime(model)
     project.build().ok()
-    assert printed(project) == BIASED
+    assert project.printed() == BIASED
 
 
 def test_changed_options(project: Project) -> None:
     """Options of the call belong to the plan's key."""
-    built(project, "Ninja")
+    built(project)
     project.cmakelists(FIVE_LINES.replace("net.emx)", "net.emx TARGET generic)"))
     text = project.build().ok().text
     assert "planning net for generic (options changed)" in text
-    assert printed(project) == PRINTED
+    assert project.printed() == PRINTED
 
 
 def test_damaged_stamp(project: Project) -> None:
     """A stamp that is cut short means: do it again."""
-    built(project, "Ninja")
+    built(project)
     stamp = project.build_dir() / "emx/net/configure/plan.stamp"
     stamp.write_text(stamp.read_text()[:40])
     assert "planning net" in project.configure().ok().text
