@@ -38,7 +38,8 @@ MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES" "INPUTS;DEPENDS")
   _emx_use_sources(${target} "${directory}" "${prefix}")
   target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${directory}"
                  FILES "${directory}/${prefix}.h")
-  target_link_libraries(${target} PUBLIC emx::runtime)
+  # Who links an installed model needs nothing of ours.
+  target_link_libraries(${target} PUBLIC "$<BUILD_INTERFACE:emx::runtime>" "$<INSTALL_INTERFACE:m>")
   if(TARGET emx::board)
     target_link_libraries(${target} INTERFACE "$<BUILD_INTERFACE:emx::board>")
   endif()

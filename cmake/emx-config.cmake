@@ -6,6 +6,7 @@
 #   emx_add_model(net model.pt2)             a static library with the C of the model
 #   emx_add_model_test(net_test MODEL net)   ctest: that C against what PyTorch gave
 #   emx_add_firmware(fw SOURCES main.c MODELS net)
+#   emx_install_models(TARGETS net PACKAGE my_models)
 #   emx_print_models()
 cmake_minimum_required(VERSION 3.25...4.1)
 
@@ -16,6 +17,7 @@ include("${CMAKE_CURRENT_LIST_DIR}/EmxGenerate.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxAddModel.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxAddFirmware.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxAddModelTest.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/EmxInstallModels.cmake")
 
 _emx_define_targets("${CMAKE_CURRENT_LIST_DIR}" emx_NOT_FOUND_MESSAGE)
 if(emx_NOT_FOUND_MESSAGE)

@@ -10,53 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cmake_project import FIVE_LINES, M4, PRINTED, ROOT, TOOLCHAINS, Project, emulated
+from cmake_project import (
+    FIVE_LINES,
+    M4,
+    OWN_TOOLCHAIN,
+    PRINTED,
+    ROOT,
+    TOOLCHAINS,
+    Project,
+    emulated,
+    emulated_exit,
+    own,
+)
 
 MODEL = "emx_add_model(net net.emx)\n"
-OWN_TOOLCHAIN = """
-set(CMAKE_SYSTEM_NAME Generic)
-set(CMAKE_C_COMPILER arm-none-eabi-gcc)
-set(CMAKE_C_FLAGS_INIT "-mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard")
-set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
-"""
-OWN_STARTUP = """
-#include <stdint.h>
-#include "net.h"
-extern uint32_t stack_top[];
-static void leave(uint32_t code) {
-    uint32_t block[2] = {0x20026, code};
-    register uint32_t r0 __asm__("r0") = 0x20;
-    register void *r1 __asm__("r1") = block;
-    for (;;)
-        __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-}
-void my_reset(void);
-void my_reset(void) {
-    *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;
-    static float x[NET_X_LEN], y[NET_Y_LEN];
-    x[1] = -42;
-    net_run(x, y);
-    leave((uint32_t)y[1]);
-}
-__attribute__((section(".my_vectors"), used)) static const void *const vectors[] = {
-    stack_top, (const void *)my_reset};
-"""
-OWN_SCRIPT = """
-ENTRY(my_reset)
-MEMORY { ROM (rx) : ORIGIN = 0, LENGTH = 1M  RAM (rw) : ORIGIN = 0x20000000, LENGTH = 1M }
-SECTIONS {
-    .text : { KEEP(*(.my_vectors)) *(.text*) *(.rodata*) } > ROM
-    .ARM.exidx : { *(.ARM.exidx*) } > ROM
-    .data : { *(.data*) } > RAM AT > ROM
-    .bss : { *(.bss*) *(COMMON) } > RAM
-    stack_top = ORIGIN(RAM) + LENGTH(RAM);
-}
-"""
-
-
-def own(project: Project) -> None:
-    project.write("own.c", OWN_STARTUP)
-    project.write("own.ld", OWN_SCRIPT)
 
 
 def check_own(project: Project) -> None:
@@ -65,17 +32,12 @@ def check_own(project: Project) -> None:
     symbols = project.run("arm-none-eabi-nm", project.build_dir() / "fw.elf").ok().text
     assert "my_reset" in symbols
     assert "Reset_Handler" not in symbols
-    command = (
-        "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-semihosting-config",
-        "enable=on,target=native", "-kernel", project.build_dir() / "fw.elf",
-    )  # fmt: skip
-    assert project.run(*command).code == 42
+    assert emulated_exit(project) == 42
 
 
 def test_own_board(project: Project) -> None:
     """Toolchain, startup code and linker script of the user: emx adds nothing but the model."""
-    own(project)
-    toolchain = project.write("own.cmake", OWN_TOOLCHAIN + "set(CMAKE_EXECUTABLE_SUFFIX_C .elf)\n")
+    toolchain = own(project)
     project.cmakelists(
         MODEL
         + """

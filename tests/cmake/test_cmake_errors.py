@@ -41,6 +41,10 @@ def words(text: str) -> str:
         (MODEL + "emx_add_firmware(f MODELS net)", "emx_add_firmware(f): SOURCES is missing"),
         (MODEL + "emx_add_firmware(f SOURCES main.c OUTPUT srec)", "OUTPUT takes elf, hex and bin"),
         (MODEL + "emx_add_firmware(f SOURCES main.c MODELS no)", "there is no target no"),
+        (MODEL + "emx_install_models(PACKAGE m)", "emx_install_models: TARGETS is missing"),
+        (MODEL + "emx_install_models(TARGETS no)", "emx_install_models: there is no target no"),
+        (MODEL + "emx_install_models(net)", "emx_install_models: unknown arguments: net"),
+        (MODEL + "emx_install_models(TARGETS net PACKAGE p EXPORT e)", "exclude each other"),
     ],
 )  # fmt: skip
 def test_arguments(project: Project, call: str, message: str) -> None:

@@ -165,7 +165,7 @@ def test_manual_is_complete() -> None:
     """docs/cmake.md names every keyword, property and cache variable."""
     manual = (ROOT / "docs/cmake.md").read_text()
     code = "\n".join(file.read_text() for file in (ROOT / "cmake").glob("*.cmake"))
-    lists = re.findall(r"PARSE_ARGV 1 ARG\s+((?:\"[^\"]*\"\s*){3})", code)
+    lists = re.findall(r"PARSE_ARGV [01] ARG\s+((?:\"[^\"]*\"\s*){3})", code)
     keywords = {word for text in lists for word in re.findall(r"[A-Z][A-Z_]+", text)}
     properties = {
         f"EMX_{n}" for n in re.findall(r"foreach\(_emx_name IN ITEMS ([^)]*)", code)[0].split()
