@@ -12,7 +12,7 @@ function(emx_install_models)
     message(FATAL_ERROR "${who}: unknown arguments: ${ARG_UNPARSED_ARGUMENTS}")
   elseif(ARG_KEYWORDS_MISSING_VALUES)
     message(FATAL_ERROR "${who}: no value for ${ARG_KEYWORDS_MISSING_VALUES}")
-  elseif(NOT ARG_TARGETS)
+  elseif("${ARG_TARGETS}" STREQUAL "")
     message(FATAL_ERROR "${who}: TARGETS is missing")
   elseif(ARG_EXPORT AND ARG_PACKAGE)
     message(FATAL_ERROR "${who}: EXPORT and PACKAGE exclude each other; a package has an export "

@@ -29,7 +29,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, cache: Path) -> Project:
     """A project in a directory whose name is unkind to build tools, with the model net.emx."""
-    path = tmp_path / "my (fw) proj"
+    return make_project(tmp_path / "my (fw) proj", cache)
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Project:
+    """The same for tests that configure only and start from anything: the compiler is found."""
+    project = make_project(tmp_path_factory.mktemp("configured") / "my (fw) proj", cache)
+    project.cmakelists("")
+    project.configure().ok()
+    return project
+
+
+def make_project(path: Path, cache: Path) -> Project:
     path.mkdir()
     bundle().save(path / "net.emx")
     made = Project(

@@ -47,9 +47,9 @@ def words(text: str) -> str:
         (MODEL + "emx_install_models(TARGETS net PACKAGE p EXPORT e)", "exclude each other"),
     ],
 )  # fmt: skip
-def test_arguments(project: Project, call: str, message: str) -> None:
-    project.cmakelists(call + "\n")
-    assert message in words(project.configure().fails().text)
+def test_arguments(configured: Project, call: str, message: str) -> None:
+    configured.cmakelists(call + "\n")
+    assert message in words(configured.configure().fails().text)
 
 
 def test_no_c(project: Project) -> None:
