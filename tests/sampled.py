@@ -31,16 +31,20 @@ def bundle_of(name: str, sample: Sample) -> Bundle:
     random = np.random.default_rng(abs(hash_of(name)))
     tensors: dict[str, Array] = {}
     inputs: dict[str, Array] = {}
-    args: list[Arg] = []
-    for i, a in enumerate(sample.args):
-        if isinstance(a, T):
-            shape = a.shape if a.const else (VECTORS, *a.shape)
-            data = random.uniform(a.low, a.high, shape).astype(np.float32)
-            (tensors if a.const else inputs)[f"t{i}"] = data
-            args.append(Ref(f"t{i}"))
-        else:
-            args.append(_arg(a))
-    results = [_call(sample, tensors, inputs, v) for v in range(VECTORS)]
+
+    def argument(a: object, name: str) -> Any:
+        """The argument for the call, with tensors as references; lists may hold tensors."""
+        if isinstance(a, list | tuple):
+            return tuple(argument(x, f"{name}_{i}") for i, x in enumerate(a))
+        if not isinstance(a, T):
+            return a
+        shape = a.shape if a.const else (VECTORS, *a.shape)
+        data = random.uniform(a.low, a.high, shape).astype(np.float32)
+        (tensors if a.const else inputs)[name] = data
+        return Ref(name)
+
+    args: list[Arg] = [argument(a, f"t{i}") for i, a in enumerate(sample.args)]
+    results = [_call(sample.target, args, tensors, inputs, v) for v in range(VECTORS)]
     outputs = tuple(TensorType(tuple(t.shape), DType.F32) for t in results[0])
     node = AtenNode("call", sample.target, tuple(args), {}, outputs, Origin("m", "net.py:1", "y"))
     values = np.stack([r[0].numpy() for r in results])
@@ -59,20 +63,23 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "little") % (1 << 32)
 
 
-def _arg(a: Any) -> Arg:
-    return tuple(_arg(x) for x in a) if isinstance(a, list | tuple) else a
-
-
 def _call(
-    sample: Sample, tensors: dict[str, Array], inputs: dict[str, Array], vector: int
+    target: str,
+    args: list[Arg],
+    tensors: dict[str, Array],
+    inputs: dict[str, Array],
+    vector: int,
 ) -> tuple[torch.Tensor, ...]:
     """PyTorch's result for one vector; empty tensors of tuple results are left out."""
-    op = reduce(getattr, sample.target.split(".")[1:], torch.ops.aten)
-    args = [
-        torch.from_numpy(tensors[f"t{i}"] if a.const else np.asarray(inputs[f"t{i}"][vector]))
-        if isinstance(a, T)
-        else a
-        for i, a in enumerate(sample.args)
-    ]
-    result = op(*args)
+
+    def tensor(a: Any) -> Any:
+        if isinstance(a, tuple):
+            return [tensor(x) for x in a]
+        if isinstance(a, Ref):
+            data = tensors[a.name] if a.name in tensors else np.asarray(inputs[a.name][vector])
+            return torch.from_numpy(data)
+        return a
+
+    op = reduce(getattr, target.split(".")[1:], torch.ops.aten)
+    result = op(*map(tensor, args))
     return result if isinstance(result, tuple) else (result,)

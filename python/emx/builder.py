@@ -41,7 +41,7 @@ class Builder:
     def node(self, op: Op, *inputs: Value) -> Value:
         """Append `op(inputs)`; raises Unsupported if the operator cannot do that."""
         self._fresh += 1
-        out = Value(f"{self._call}.{self._fresh}", op.infer(*(v.type for v in inputs)))
+        out = Value(f"{self._call}.part{self._fresh}", op.infer(*(v.type for v in inputs)))
         self.nodes.append(Node(op, inputs, (out,), self._origin))
         return out
 

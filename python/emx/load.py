@@ -62,13 +62,13 @@ def _lower(builder: Builder, node: AtenNode, env: dict[str, Value]) -> Problem |
     except (TypeError, ValueError) as error:
         return problem(f"this form of {node.target} is not supported: {error}", UNSUPPORTED_HINT)
     values = result if isinstance(result, tuple) else (result,)
-    for name, value, t in zip(node.output_names, values, node.outputs, strict=False):
+    for value, t in zip(values, node.outputs, strict=False):
         if value.type != t:
             return problem(
                 f"{node.target} gives {t} in PyTorch, {value.type} here",
                 "this is a form of the operator that emx does not know",
             )
-        env[name] = _named(builder, value, name, before)
+    env.update(_named(builder, dict(zip(node.output_names, values, strict=False)), before))
     return None
 
 
@@ -76,14 +76,17 @@ def _lower(builder: Builder, node: AtenNode, env: dict[str, Value]) -> Problem |
 _IGNORED = frozenset({"memory_format", "device", "layout", "pin_memory", "non_blocking", "copy"})
 
 
-def _named(builder: Builder, value: Value, name: str, before: int) -> Value:
-    """Give the call's output the call's name, if the call made it; else it is an older value."""
-    for i in range(len(builder.nodes) - 1, before - 1, -1):
-        if builder.nodes[i].output == value:
-            named = Value(name, value.type, _eager(name, value.type))
-            builder.nodes[i] = replace(builder.nodes[i], outputs=(named,))
-            return named
-    return value
+def _named(builder: Builder, outputs: Mapping[str, Value], before: int) -> dict[str, Value]:
+    """Give the call's outputs the call's names, if the call made them; others are older values."""
+    made = {n.output.name for n in builder.nodes[before:]}
+    names: dict[str, Value] = {}
+    for name, v in outputs.items():
+        if v.name in made and v.name not in names:
+            names[v.name] = Value(name, v.type, _eager(name, v.type))
+    for i, n in enumerate(builder.nodes[before:], before):
+        inputs, results = (tuple(names.get(v.name, v) for v in vs) for vs in (n.inputs, n.outputs))
+        builder.nodes[i] = replace(n, inputs=inputs, outputs=results)
+    return {name: names.get(v.name, v) for name, v in outputs.items()}
 
 
 def _eager(name: str, t: TensorType) -> Eager:

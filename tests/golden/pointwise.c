@@ -108,7 +108,7 @@ EMX_INSTANCE void movement_f32_0(const emx_movement_f32_t *at, const float *x, f
 
 EMX_INLINE float pointwise1_f32_1_f(float a)
 {
-    return tanhf(a) - 0.25f;
+    return emx_tanh_f32(a) - 0.25f;
 }
 
 EMX_INSTANCE void pointwise1_f32_1(const float *a, float *y)

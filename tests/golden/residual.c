@@ -136,7 +136,7 @@ EMX_INSTANCE void linear_f32_0(const float *x, const float *w, const float *b, f
 EMX_INSTANCE void softmax_f32_0(const float *x, float *y)
 {
     const emx_softmax_f32_t p = {
-        1, 5, // rows, len
+        1, 5, 1, // outer, len, inner
     };
     emx_softmax_f32(&p, x, y);
 }
