@@ -15,7 +15,7 @@ function(emx_add_model target)
   set(who "emx_add_model(${target})")
   cmake_parse_arguments(PARSE_ARGV 1 ARG "ALLOW_PICKLE;IO_ARENA"
     "MODEL;PREFIX;TARGET;EXAMPLE_INPUTS;VECTORS;SEED;ARENA;ARENA_SECTION;WEIGHTS_SECTION;OUTPUT_DIR;\
-MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES" "INPUTS;DEPENDS")
+MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES;MAX_CODE_BYTES;MAX_STACK_BYTES" "INPUTS;DEPENDS")
   _emx_check_arguments()
   _emx_find_model(model model_file "${ARG_MODEL}")
 
@@ -30,12 +30,11 @@ MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES" "INPUTS;DEPENDS")
 
   add_library(${target} STATIC)
   _emx_read_manifest()
-  _emx_check_budget(ARENA)
-  _emx_check_budget(WEIGHTS)
   list(APPEND compile_args --model-hash "${EMX_MODEL_HASH}")
   _emx_codegen("emx: generating C for ${target}" BUNDLE "${bundle}" DIRECTORY "${directory}"
     PREFIX "${prefix}" ARGS ${compile_args})
   _emx_use_sources(${target} "${directory}" "${prefix}")
+  _emx_check_objects()
   target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${directory}"
                  FILES "${directory}/${prefix}.h")
   # Who links an installed model needs nothing of ours.
@@ -64,6 +63,11 @@ function(_emx_check_arguments)
   endif()
   string(MAKE_C_IDENTIFIER "${ARG_PREFIX}" identifier)
   set(problem "")
+  foreach(what IN ITEMS ARENA WEIGHTS CODE STACK)
+    if(NOT "${ARG_MAX_${what}_BYTES}" MATCHES "^[0-9]*$")
+      set(problem "MAX_${what}_BYTES is a number of bytes, not ${ARG_MAX_${what}_BYTES}")
+    endif()
+  endforeach()
   if(TARGET "${target}")
     set(problem "there is a target of this name already")
   elseif(NOT "C" IN_LIST languages)
@@ -221,11 +225,18 @@ function(_emx_compile_arguments out)
 endfunction()
 
 function(_emx_plan)
+  set(budgets "")
+  foreach(what IN ITEMS ARENA WEIGHTS)
+    if(NOT "${ARG_MAX_${what}_BYTES}" STREQUAL "")
+      string(TOLOWER "${what}" word)
+      list(APPEND budgets --max-${word}-bytes "${ARG_MAX_${what}_BYTES}")
+    endif()
+  endforeach()
   set(read_list "${directory}/configure/plan.read.json")
   _emx_step("${who}" "planning ${target} for ${compile_target}"
     STAMP "${directory}/configure/plan.stamp" READ_LIST "${read_list}"
     DEPENDS "${bundle}" PRODUCTS "${directory}/configure/${prefix}.json"
-    COMMAND compile "${bundle}" -o "${directory}/configure" --name "${prefix}" ${compile_args}
+    COMMAND compile "${bundle}" -o "${directory}/configure" --name "${prefix}" ${compile_args} ${budgets}
             --plan-only --deps "${read_list}")
 endfunction()
 
@@ -260,14 +271,26 @@ function(_emx_read_manifest)
     EMX_WEIGHTS_FILE "${directory}/${prefix}_weights.bin")
 endfunction()
 
-function(_emx_check_budget what)
-  set(limit "${ARG_MAX_${what}_BYTES}")
-  set(bytes "${EMX_${what}_BYTES}")
-  if(limit AND bytes GREATER limit)
-    math(EXPR excess "${bytes} - ${limit}")
-    message(FATAL_ERROR "${who}: the model needs EMX_${what}_BYTES = ${bytes}, ${excess} more than "
-                        "MAX_${what}_BYTES ${limit}; the layers stand in\n"
-                        "  ${directory}/configure/${prefix}.json\n")
+# What only the compiled code tells is checked when the library is built. The stack is a matter of
+# boards: their compilers say what a function takes, and the library is linked as a program of them.
+function(_emx_check_objects)
+  set(arguments "")
+  if(NOT "${ARG_MAX_CODE_BYTES}" STREQUAL "")
+    list(APPEND arguments --max-code-bytes "${ARG_MAX_CODE_BYTES}")
+  endif()
+  set(compiler "")
+  if(NOT "${ARG_MAX_STACK_BYTES}" STREQUAL "" AND CMAKE_CROSSCOMPILING)
+    target_compile_options(${target} PRIVATE -fstack-usage)
+    separate_arguments(flags NATIVE_COMMAND "${CMAKE_C_COMPILER_ARG1} ${CMAKE_C_FLAGS}")
+    list(APPEND arguments --max-stack-bytes "${ARG_MAX_STACK_BYTES}" --library "$<TARGET_FILE:${target}>")
+    set(compiler -- "${CMAKE_C_COMPILER}" ${flags})
+  endif()
+  if(arguments)
+    get_property(emx TARGET emx_runtime PROPERTY EMX_COMMAND)
+    set(objects "$<FILTER:$<TARGET_OBJECTS:${target}>,EXCLUDE,/${prefix}_weights\\.c\\.>")
+    add_custom_command(TARGET ${target} POST_BUILD
+      COMMAND ${emx} budget --name "${prefix}" ${arguments} --objects "${objects}" ${compiler}
+      COMMAND_EXPAND_LISTS VERBATIM)
   endif()
 endfunction()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from emx import passes
 from emx.bencher import BenchReport
 from emx.bencher import bench as _bench
+from emx.budget import check_memory
 from emx.build import Generate, find_machine
 from emx.bundle import Bundle
 from emx.check_plan import check
@@ -50,6 +51,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
     program = select(graph, target, io_arena=options.io_arena)
     planned = plan(program)
     check(planned)
+    check_memory(planned, options)
     return emit(
         planned,
         options,

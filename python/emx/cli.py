@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_verify(commands)
     _add_bench(commands)
+    _add_budget(commands)
     _add_lists(commands)
     return parser
 
@@ -152,6 +153,17 @@ def _add_bench(commands: Commands) -> None:
     p.set_defaults(run=_bench)
 
 
+def _add_budget(commands: Commands) -> None:
+    p = commands.add_parser("budget", help="check the size of a compiled model; CMake calls it")
+    p.add_argument("--name", required=True, help="C prefix of the model")
+    p.add_argument("--objects", required=True, nargs="+", type=Path, metavar="FILE")
+    p.add_argument("--max-code-bytes", type=int, metavar="N", help="more code is an error")
+    p.add_argument("--max-stack-bytes", type=int, metavar="N", help="more stack is an error")
+    p.add_argument("--library", type=Path, metavar="FILE", help="with the objects, for the stack")
+    p.add_argument("compiler", nargs="*", help="after --: compiler and flags, for the stack")
+    p.set_defaults(run=_budget)
+
+
 def _add_lists(commands: Commands) -> None:
     p = commands.add_parser("ops", help="list the supported operators")
     p.set_defaults(run=_ops)
@@ -190,6 +202,8 @@ def _code_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--arena", choices=("static", "caller"), default="static")
     p.add_argument("--weights-section", metavar="S")
     p.add_argument("--arena-section", metavar="S")
+    p.add_argument("--max-arena-bytes", type=int, metavar="N", help="a larger arena is an error")
+    p.add_argument("--max-weights-bytes", type=int, metavar="N", help="more weights are an error")
     p.add_argument(
         "--check-passes", action="store_true", help="interpret the graph after each pass"
     )
@@ -202,6 +216,8 @@ def _options(args: argparse.Namespace) -> Options:
         arena=args.arena,
         weights_section=args.weights_section,
         arena_section=args.arena_section,
+        max_arena_bytes=args.max_arena_bytes,
+        max_weights_bytes=args.max_weights_bytes,
         check_passes=args.check_passes,
         dump_ir=args.dump_ir,
     )
@@ -335,6 +351,18 @@ def _bench(args: argparse.Namespace) -> int:
     with _progress(f"measuring {bundle.name} on {args.target}"):
         report = bench(bundle, target=args.target, layers=args.layers, options=_options(args))
     print(json.dumps(report.to_dict(), indent=1) if args.json else report)
+    return 0
+
+
+def _budget(args: argparse.Namespace) -> int:
+    from emx.objects import check_code, check_stack
+
+    if args.max_code_bytes is not None:
+        check_code(args.name, args.objects, args.max_code_bytes)
+    if args.max_stack_bytes is not None:
+        if not args.library or not args.compiler:
+            raise EmxError("--max-stack-bytes needs --library FILE and, after --, the compiler")
+        check_stack(args.name, args.library, args.objects, args.compiler, args.max_stack_bytes)
     return 0
 
 

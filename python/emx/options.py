@@ -15,6 +15,7 @@ class Options:
     arena            "static": NAME_run() has an arena of its own; "caller": only NAME_run_in()
     weights_section  linker section of the weights; default .rodata.emx_weights.NAME
     arena_section    linker section of the static arena; default .bss.emx_arena.NAME
+    max_arena_bytes, max_weights_bytes   more is an error
     test             also write the test vectors and NAME_test.c
     taps             call emx_test_tap() after every step; for test builds only
     rtol, atol       tolerance of the test: |y - eager| <= atol + rtol * max |eager|
@@ -27,6 +28,8 @@ class Options:
     arena: str = "static"
     weights_section: str | None = None
     arena_section: str | None = None
+    max_arena_bytes: int | None = None
+    max_weights_bytes: int | None = None
     test: bool = False
     taps: bool = False
     rtol: float = 1e-4

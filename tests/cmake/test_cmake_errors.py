@@ -27,6 +27,7 @@ def words(text: str) -> str:
         ("emx_add_model(net net.emx more)", "emx_add_model(net): unknown arguments: more"),
         ("emx_add_model(net MODEL net.emx SEED)", "emx_add_model(net): no value for SEED"),
         ("emx_add_model(net net.emx PREFIX 1st)", "PREFIX 1st is no C identifier"),
+        ("emx_add_model(net net.emx MAX_CODE_BYTES 4K)", "is a number of bytes, not 4K"),
         ("emx_add_model(net net.emx ARENA HEAP)", "ARENA is STATIC or CALLER, not HEAP"),
         ("emx_add_model(net net.emx SEED 1)", "SEED was decided when net.emx was exported"),
         ("emx_add_model(net no.pt2)", "emx_add_model(net): there is no model"),
@@ -65,16 +66,6 @@ def test_model_made_by_the_build(project: Project) -> None:
     make = "add_custom_command(OUTPUT made.emx COMMAND touch made.emx)\n"
     project.cmakelists(make + "emx_add_model(net ${CMAKE_CURRENT_BINARY_DIR}/made.emx)\n")
     assert "must be there when CMake runs" in words(project.configure().fails().text)
-
-
-@pytest.mark.parametrize("what", ["ARENA", "WEIGHTS"])
-def test_budget(project: Project, what: str) -> None:
-    project.cmakelists(f"emx_add_model(net net.emx MAX_{what}_BYTES 1)\n")
-    text = words(project.configure().fails().text)
-    assert f"EMX_{what}_BYTES = " in text
-    assert f"more than MAX_{what}_BYTES 1" in text
-    project.cmakelists(f"emx_add_model(net net.emx MAX_{what}_BYTES 100000)\n")
-    project.configure().ok()
 
 
 def unsupported() -> Bundle:
