@@ -77,6 +77,12 @@ def pair(v: int | Sequence[int]) -> tuple[int, int]:
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
+def ints(v: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """PyTorch's argument of one integer, or one for each of `count` axes."""
+    values = (v,) if isinstance(v, int) else tuple(v)
+    return values * count if len(values) == 1 else values
+
+
 def axis_of(axis: int, rank: int) -> int:
     """A possibly negative axis as an index; a rank of 0 counts as 1, as in PyTorch."""
     return axis % max(rank, 1)

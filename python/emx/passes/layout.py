@@ -17,6 +17,12 @@ from emx.ops.pointwise import Pointwise
 from emx.ops.reduce import Reduce
 from emx.ops.rms_norm import RmsNorm
 from emx.ops.softmax import Softmax
+from emx.passes.reshape import (
+    axes_inside,
+    raise_reshape,
+    sink_permute_through_reshape,
+    sink_reshape,
+)
 from emx.passes.rewrite import Edit, Rewriter, from_eager, inverse, replaced
 
 Perm = tuple[int, ...]
@@ -40,12 +46,15 @@ def absorb_input_layout(graph: Graph) -> Graph:
 def _named_inside(graph: Graph) -> Graph:
     """What a lowering computes under a permute is PyTorch's tensor too, only laid out otherwise."""
     views: dict[str, Eager | None] = {}
+    shapes: dict[str, tuple[int, ...]] = {}  # of the views: reshaping leaves the elements in order
     for n in reversed(graph.nodes):
-        out = replace(n.output, eager=n.output.eager or views.get(n.output.name))
+        x, eager = n.inputs[0], n.output.eager or views.get(n.output.name)
+        shape = shapes.get(n.output.name, n.output.type.dims)
         if isinstance(n.op, Permute):
-            views[n.inputs[0].name] = from_eager(out.eager, inverse(n.op.perm))
-        elif isinstance(n.op, Reshape) and out.eager and n.inputs[0].eager is None:
-            views[n.inputs[0].name] = out.eager
+            order = axes_inside(x.type.dims, n.op.perm, shape)
+            views[x.name] = from_eager(eager, order) if order else None
+        elif isinstance(n.op, Reshape) and eager and x.eager is None:
+            views[x.name], shapes[x.name] = eager, shape
     nodes = [
         n
         if n.output.eager or not views.get(n.output.name)
@@ -59,7 +68,14 @@ def _sink(r: Rewriter, node: Node) -> Edit:
     if isinstance(node.op, Permute):
         return _simplify_permute(r, node, node.op)
     if isinstance(node.op, Reshape):
-        return _simplify_reshape(r, node, node.op)
+        return (
+            _simplify_reshape(r, node, node.op)
+            or sink_permute_through_reshape(r, node)
+            or raise_reshape(r, node)
+        )
+    reshaped = sink_reshape(r, node)
+    if reshaped:
+        return reshaped
     perm = _common_perm(r, node)
     moved = _under(node, perm) if perm else None
     if perm is None or moved is None:
