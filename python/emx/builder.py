@@ -55,6 +55,14 @@ class Builder:
         self.constants[name] = np.ascontiguousarray(data)
         return Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))
 
+    def permuted(self, v: Value, data: Array) -> Value:
+        """A constant with the elements of the constant `v` in another order, named after it."""
+        name = f"{v.name.removesuffix('.permuted')}.permuted"
+        if not np.array_equal(self.constants.get(name, data), data):
+            name = f"{self._call}.permuted"
+        self.constants[name] = np.ascontiguousarray(data)
+        return Value(name, TensorType(tuple(data.shape), v.type.dtype))
+
     def data(self, v: Value, what: str) -> Array:
         """The data of a constant; `what` names the argument in the error for a computed one."""
         if v.name not in self.constants:

@@ -22,7 +22,7 @@ def lower_conv1d(
 ) -> Value:
     """x [n][c][l] or [c][l]; padding symmetric, or "same" or "valid"."""
     w = b.data(weight, "the weight of a convolution")
-    rows = b.constant(w[:, :, None, :], "weight.permuted", beside=weight)
+    rows = b.permuted(weight, w[:, :, None, :])
     image = b.aten("aten.unsqueeze.default", x, -2)
     pad = padding if isinstance(padding, str) else (0, *ints(padding, 1))
     y = b.aten(

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from emx.builder import Builder, Lowering, pair, require_f32
-from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
+from emx.ir import Array, Node, Op, TensorType, Value
 from emx.kernel import Kernel, Param
 from emx.sample import P, Sample, X
 from emx.window import Column, Layout, Window, pixel_tiles, window_traces
@@ -198,10 +198,11 @@ def lower_convolution(
     groups: int,
 ) -> Value:
     """The general form that decompositions leave behind."""
-    if transposed or weight.type.rank != 4:
-        kind = "transposed" if transposed else f"{weight.type.rank - 2}-D"
-        raise Unsupported(f"{kind} convolution is not supported", "use a 2-D convolution")
-    return lower_conv2d(b, x, weight, bias, stride, padding, dilation, groups)
+    axes = weight.type.rank - 2
+    if transposed:
+        target = f"aten.conv_transpose{axes}d.{'default' if axes == 1 else 'input'}"
+        return b.aten(target, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return b.aten(f"aten.conv{axes}d.default", x, weight, bias, stride, padding, dilation, groups)
 
 
 ATEN: dict[str, Lowering] = {
@@ -228,5 +229,9 @@ SAMPLES = (
     Sample(
         "aten.convolution.default",
         X(1, 2, 5, 5), P(4, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
+    ),
+    Sample(
+        "aten.convolution.default",
+        X(1, 2, 5), P(2, 3, 3), P(3), [2], [1], [1], True, [1], 1,
     ),
 )  # fmt: skip

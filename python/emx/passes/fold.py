@@ -8,6 +8,7 @@ import numpy as np
 from emx.ir import Array, Graph, Node, Value
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
+from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
 from emx.ops.movement import Permute, Reshape
 from emx.ops.pointwise import Pointwise
@@ -16,7 +17,7 @@ from emx.scalars import Call
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """batch_norm(conv2d or linear) => the layer with scaled weights."""
+    """batch_norm(convolution or linear) => the layer with scaled weights."""
     return Rewriter(graph).apply(_fold_batch_norm)
 
 
@@ -38,7 +39,11 @@ def _fold_batch_norm(r: Rewriter, node: Node) -> Edit:
     if not isinstance(node.op, BatchNorm):
         return None
     layer = r.made_by(node.inputs[0])
-    if layer is None or not isinstance(layer.op, Conv2d | Linear) or not _is_plain(layer.op):
+    if (
+        layer is None
+        or not isinstance(layer.op, Conv2d | Conv3d | Linear)
+        or not _is_plain(layer.op)
+    ):
         return None
     if node.op.axis != layer.output.type.rank - 1 or not r.only_use(layer.output):
         return None
@@ -54,7 +59,7 @@ def _fold_batch_norm(r: Rewriter, node: Node) -> Edit:
     return [replaced(node, layer.op, inputs)]
 
 
-def _is_plain(op: Conv2d | Linear) -> bool:
+def _is_plain(op: Conv2d | Conv3d | Linear) -> bool:
     """True while nothing is fused behind the layer's sum."""
     return op.lo == -np.inf and op.hi == np.inf and not op.residual
 

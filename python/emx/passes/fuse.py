@@ -8,6 +8,7 @@ from math import inf
 
 from emx.ir import Graph, Node, Value
 from emx.ops.conv2d import Conv2d
+from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
 from emx.ops.movement import Pad, Permute
 from emx.ops.pointwise import Pointwise
@@ -17,17 +18,17 @@ from emx.scalars import Call
 
 
 def fuse_pad(graph: Graph) -> Graph:
-    """conv2d(pad(x, 0)) => conv2d with a padded window."""
+    """A convolution of pad(x, 0) => one with a padded window."""
     return Rewriter(graph).apply(_fuse_pad)
 
 
 def fuse_residual(graph: Graph) -> Graph:
-    """add(conv2d or linear, skip) => the layer, adding skip to its sum."""
+    """add(convolution or linear, skip) => the layer, adding skip to its sum."""
     return Rewriter(graph).apply(_fuse_residual)
 
 
 def fuse_clamp(graph: Graph) -> Graph:
-    """clamp(conv2d, linear or pool2d) => the layer with bounds."""
+    """clamp(convolution, linear or pool2d) => the layer with bounds."""
     return Rewriter(graph).apply(_fuse_clamp)
 
 
@@ -38,24 +39,39 @@ def fuse_pointwise(graph: Graph) -> Graph:
 
 def _fuse_pad(r: Rewriter, node: Node) -> Edit:
     """The pad may stand before the permute that makes the image channels last."""
-    if not isinstance(node.op, Conv2d):
+    if not isinstance(node.op, Conv2d | Conv3d):
         return None
     permute = pad = r.made_by(node.inputs[0])
     if permute and isinstance(permute.op, Permute):
         pad = r.made_by(permute.inputs[0])
-    if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0 or len(pad.op.before) != 4:
+    if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0:
         return None
-    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else (0, 1, 2, 3)
+    rank = len(pad.op.before)
+    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else tuple(range(rank))
     sides = [(pad.op.before[a], pad.op.after[a]) for a in axes]
-    if sides[0] != (0, 0) or sides[3] != (0, 0) or min(sides[1] + sides[2]) < 0:
+    if rank != node.inputs[0].type.rank or sides[0] != (0, 0) or sides[-1] != (0, 0):
         return None
-    total = [a + b for a, b in zip(node.op.window.pad, sides[1] + sides[2], strict=True)]
-    window = replace(node.op.window, pad=(total[0], total[1], total[2], total[3]))
-    op = replace(node.op, window=window)
+    if min(map(min, sides)) < 0:
+        return None
+    op = _padded(node.op, sides[1:-1])
     if permute is None or permute is pad:
         return [replaced(node, op, (pad.inputs[0], *node.inputs[1:]))]
     image = r.inner(permute.op, pad.inputs, permute, None)
     return [image, replaced(node, op, (image.output, *node.inputs[1:]))]
+
+
+def _padded(op: Conv2d | Conv3d, sides: list[tuple[int, int]]) -> Conv2d | Conv3d:
+    """The operator with zeros around x before its own padding."""
+    if isinstance(op, Conv2d):
+        (top, bottom), (left, right) = sides
+        total = [a + b for a, b in zip(op.window.pad, (top, bottom, left, right), strict=True)]
+        pad = (total[0], total[1], total[2], total[3])
+        return replace(op, window=replace(op.window, pad=pad))
+    d, h, w = (
+        replace(a, pad=(a.pad[0] + lo * a.spread, a.pad[1] + hi * a.spread))
+        for a, (lo, hi) in zip(op.axes, sides, strict=True)
+    )
+    return replace(op, axes=(d, h, w))
 
 
 def _fuse_residual(r: Rewriter, node: Node) -> Edit:
@@ -68,14 +84,14 @@ def _fuse_residual(r: Rewriter, node: Node) -> Edit:
     if not found:
         return None
     _, at, layer = max(found, key=lambda f: f[:2])
-    assert isinstance(layer.op, Conv2d | Linear)
+    assert isinstance(layer.op, Conv2d | Conv3d | Linear)
     skip = node.inputs[1 - at]
     return [replaced(node, replace(layer.op, residual=True), (*layer.inputs, skip))]
 
 
 def _takes_residual(r: Rewriter, v: Value, add: Node) -> bool:
     n = r.made_by(v)
-    if n is None or not isinstance(n.op, Conv2d | Linear) or not r.only_use(v):
+    if n is None or not isinstance(n.op, Conv2d | Conv3d | Linear) or not r.only_use(v):
         return False
     if any(other.type != add.output.type or r.data(other) is not None for other in add.inputs):
         return False
@@ -90,7 +106,7 @@ def _fuse_clamp(r: Rewriter, node: Node) -> Edit:
     layer = r.made_by(node.inputs[0])
     if x != 0 or isinstance(lo, Call | int) or isinstance(hi, Call | int) or layer is None:
         return None
-    if not isinstance(layer.op, Conv2d | Linear | Pool2d) or not r.only_use(layer.output):
+    if not isinstance(layer.op, Conv2d | Conv3d | Linear | Pool2d) or not r.only_use(layer.output):
         return None
     if (layer.op.lo, layer.op.hi) != (-inf, inf):
         return None
