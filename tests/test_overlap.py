@@ -26,7 +26,9 @@ from golden_models import NAMES, golden_bundle
 from sampled import sampled_bundles
 
 MODULES = (
+    "adaptive_pool",
     "conv2d",
+    "conv3d",
     "group_norm",
     "layer_norm",
     "linear",

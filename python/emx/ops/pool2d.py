@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from emx.builder import Builder, Lowering, pair, require_f32
-from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
+from emx.ir import Array, Node, Op, TensorType, Value
 from emx.kernel import Kernel
 from emx.sample import Sample, X
 from emx.window import Column, Layout, Window, window_traces
@@ -131,6 +131,11 @@ def lower_max_pool2d(
     return _pool(b, x, Pool2d(_window(x, kernel, stride, padding, dilation, ceil_mode), mean=False))
 
 
+def lower_max_pool2d_with_indices(b: Builder, *args: object, **kwargs: object) -> tuple[Value]:
+    """The maxima; their indices, the second output, are not computed."""
+    return (b.aten("aten.max_pool2d.default", *args, **kwargs),)
+
+
 def lower_avg_pool2d(
     b: Builder,
     x: Value,
@@ -146,16 +151,14 @@ def lower_avg_pool2d(
 
 
 def _adaptive(b: Builder, x: Value, size: Sequence[int | None], mean: bool) -> Value:
-    """Windows of equal extent; PyTorch's uneven ones are refused."""
+    """Windows of equal extent; those of different ones are the business of adaptive_pool.py."""
     require_f32(x)
     extents = x.type.dims[-2:]
     out = [s if s else e for s, e in zip(size, extents, strict=True)]
     if any(e % s for e, s in zip(extents, out, strict=True)):
-        raise Unsupported(
-            f"adaptive pooling of {extents[0]}x{extents[1]} to {out[0]}x{out[1]} needs windows of "
-            "different sizes",
-            "choose an output size that divides the input's",
-        )
+        target = f"aten.adaptive_{'avg' if mean else 'max'}_pool3d.default"
+        y = b.lower(target, b.aten("aten.unsqueeze.default", x, -3), (None, *out))
+        return b.aten("aten.squeeze.dim", y[0] if isinstance(y, tuple) else y, -3)
     kernel = (extents[0] // out[0], extents[1] // out[1])
     return _pool(b, x, Pool2d(Window(kernel, kernel), mean))
 
@@ -171,6 +174,7 @@ def lower_adaptive_max_pool2d(b: Builder, x: Value, size: Sequence[int | None]) 
 
 ATEN: dict[str, Lowering] = {
     "aten.max_pool2d.default": lower_max_pool2d,
+    "aten.max_pool2d_with_indices.default": lower_max_pool2d_with_indices,
     "aten.avg_pool2d.default": lower_avg_pool2d,
     "aten.adaptive_avg_pool2d.default": lower_adaptive_avg_pool2d,
     "aten.adaptive_max_pool2d.default": lower_adaptive_max_pool2d,
@@ -190,5 +194,8 @@ SAMPLES = (
     Sample("aten.avg_pool2d.default", X(1, 3, 6, 6), [2, 3], [2, 3], [0, 0], False, True, 5),
     Sample("aten.adaptive_avg_pool2d.default", X(1, 3, 6, 8), [1, 1]),
     Sample("aten.adaptive_avg_pool2d.default", X(1, 3, 6, 8), [3, 4]),
+    Sample("aten.adaptive_avg_pool2d.default", X(2, 3, 6, 8), [4, 3]),
     Sample("aten.adaptive_max_pool2d.default", X(1, 3, 6, 8), [3, 4]),
+    Sample("aten.adaptive_max_pool2d.default", X(3, 5, 7), [5, 4]),
+    Sample("aten.max_pool2d_with_indices.default", X(1, 3, 6, 8), [2, 2]),
 )

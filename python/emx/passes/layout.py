@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from emx.ir import Eager, Graph, Node, Op, Value
+from emx.ops.adaptive_pool import AdaptivePool
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
 from emx.ops.group_norm import GroupNorm
@@ -139,7 +140,7 @@ def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
     op = node.op
     if isinstance(op, Pointwise):
         return op, perm
-    if isinstance(op, BatchNorm | Slice | Softmax):
+    if isinstance(op, AdaptivePool | BatchNorm | Slice | Softmax):
         return replace(op, axis=perm[op.axis]), perm
     if isinstance(op, GroupNorm):
         return (replace(op, axis=perm[op.axis]), perm) if perm[0] == 0 else None
