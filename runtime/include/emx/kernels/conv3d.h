@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[n][oz][oy][ox][o] = clamp(b[o] + sum_{kz,ky,kx,c} x[n][iz][iy][ix][g*C + c] * w[o][kz][ky][kx][c]
-//                             + skip)
+// y[n][oz][oy][ox][o] =
+//       clamp(b[o] + sum_{kz,ky,kx,c} x[n][iz][iy][ix][g*C + c] * w[o][kz][ky][kx][c] + skip)
 //   over the taps for which iz*spread_d = oz*stride_d + kz*dilation_d - pad_front has a solution
 //   inside x, likewise iy, ix. C = in_c / groups, g = o / (out_c / groups).
 //
@@ -8,8 +8,8 @@
 // stride s, in the form that computes each output once from the inputs that reach it.
 //
 //   x     [batch][in_d][in_h][in_w][in_c]
-//   w     [groups][ceil(out_c/groups / 4)][kernel_d][kernel_h][kernel_w][C][4], zero-padded, 16-byte
-//         aligned
+//   w     [groups][ceil(out_c/groups / 4)][kernel_d][kernel_h][kernel_w][C][4], zero-padded,
+//         16-byte aligned
 //   b     [out_c]
 //   skip  [batch][out_d][out_h][out_w][out_c], only emx_conv3d_add_f32
 //   y     [batch][out_d][out_h][out_w][out_c]
@@ -30,8 +30,7 @@ typedef struct {
     int32_t stride_d, stride_h, stride_w;
     int32_t dilation_d, dilation_h, dilation_w;
     int32_t spread_d, spread_h, spread_w;
-    int32_t step_d, step_h,
-        step_w; // from a tap of an output to its next, spread / gcd(spread, dilation)
+    int32_t step_d, step_h, step_w; // from a tap of an output to its next one
     int32_t pad_front, pad_top, pad_left;
     int32_t groups;
     int32_t tail;       // out_c / groups % 4
@@ -39,7 +38,7 @@ typedef struct {
     float lo, hi;
 } emx_conv3d_f32_t;
 
-// The taps of one axis that reach an output: k, k + step, ... (n of them), at i, i + move, ... of x.
+// The n taps of one axis that reach an output: k, k + step, ... at i, i + move, ... of x.
 typedef struct {
     int32_t k, step, i, move, n;
 } emx_conv3d_taps_t;
@@ -62,8 +61,8 @@ EMX_INLINE emx_conv3d_taps_t emx_conv3d_taps(int32_t at, int32_t kernel, int32_t
     return t;
 }
 
-// `pixels` (1 or 4) outputs of a row by `lanes` <= 4 output channels. x is the group's first channel
-// of the image; w, b, skip and y are those of the first pixel and channel.
+// `pixels` (1 or 4) outputs of a row by `lanes` <= 4 output channels. `in` is the group's first
+// channel of the image; w, b, skip and out are those of the first pixel and channel.
 EMX_INLINE void emx_conv3d_tile_f32(const emx_conv3d_f32_t *p, int32_t pixels, emx_conv3d_taps_t z,
                                     emx_conv3d_taps_t y, emx_conv3d_taps_t x, const float *in,
                                     const float *w, const float *b, const float *skip, float *out,
