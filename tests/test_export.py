@@ -106,9 +106,9 @@ def test_a_call_starts_from_a_fresh_copy_and_leaves_the_model_alone() -> None:
         (lambda s, x: (x + 1, x * 2), {"add": "add", "mul": "mul"}),
         (lambda s, x: {"a": x + 1, "b": [x * 2, x]}, {"a": "add", "b_0": "mul", "b_1": "x"}),
         (lambda s, x: (lambda y: (y, y))(x + 1), {"add": "add", "add_1": "add"}),
-        (lambda s, x: (x, s.count), {"x_1": "x", "b_count": "count"}),
+        (lambda s, x: (x, s.count), {"x_out": "x", "count": "count"}),
         (lambda s, x: (x + 1, None, 3), {"add": "add"}),
-        (lambda s, x: torch.topk(x, 2), {"getitem": "topk.0", "getitem_1": "topk.1"}),
+        (lambda s, x: torch.topk(x, 2), {"values": "topk.0", "indices": "topk.1"}),
         (lambda s, x: x.contiguous().detach().clone().float(), {"to": "x"}),
     ],
 )

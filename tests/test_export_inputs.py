@@ -139,7 +139,31 @@ def test_example_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_model_that_fails_on_generated_inputs_names_the_option() -> None:
-    model = nn.Embedding(5, 3)
-    error = refusal(model, (torch.zeros(2, dtype=torch.int64),), vectors=8)
+    error = refusal(nn.Embedding(5, 3), inputs=["input=s64[2]"], vectors=8)
     assert "the model fails on its test inputs: IndexError" in error.head.what
     assert "--example-inputs" in (error.head.hint or "")
+
+
+def test_integers_are_those_of_the_example(tmp_path: Path) -> None:
+    """A token, an index, a mask: only the user knows which values are valid."""
+    ids = torch.tensor([[7, 7, 90, 4]])
+    model = Calls(lambda s, x: s.scale[x % 4]).eval()
+    program = torch.export.export(model, (ids,))
+    torch.export.save(program, tmp_path / "net.pt2")
+    for bundle in (emx.export(model, (ids,), vectors=9), emx.export(program, vectors=9),
+                   emx.export(tmp_path / "net.pt2", vectors=9)):  # fmt: skip
+        values = bundle.vectors.inputs["x"]
+        np.testing.assert_array_equal(values[0], ids)
+        assert set(values[1:].ravel().tolist()) == {7, 90, 4}
+        assert len({row.tobytes() for row in values}) == 9
+    np.savez(tmp_path / "a.npz", x=np.array([[[1, 2, 1, 2]], [[3, 3, 3, 3]]]))
+    values = emx.export(model, (ids,), example_file=tmp_path / "a.npz").vectors.inputs["x"]
+    assert set(values[2:].ravel().tolist()) <= {1, 2, 3} and len(values) == 4
+
+
+def test_a_mask_of_ones_stays_one() -> None:
+    model = Calls(lambda s, x: x[0] * x[1]).eval()
+    for mask in (torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 4, dtype=torch.int32)):
+        vectors = emx.export(model, ((X, mask),)).vectors
+        assert vectors.inputs["x_1"].all() and vectors.inputs["x_1"].shape == (4, 2, 4)
+        np.testing.assert_array_equal(vectors.inputs["x_0"][0], X)

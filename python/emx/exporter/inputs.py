@@ -32,12 +32,15 @@ def parse_pins(specs: Sequence[str]) -> dict[str, TensorType]:
     return pins
 
 
-def generate(index: int, t: TensorType, count: int, seed: int) -> Array:
+def generate(
+    index: int, t: TensorType, count: int, seed: int, examples: Array | None = None
+) -> Array:
     """`count` arrays of type `t` for input number `index`; first axis: test vector.
 
     The words come from Philox, a counter-based generator whose output is fixed by its paper, so
-    the inputs do not depend on the version of NumPy. Floats are multiples of 2**-23 in [-1, 1),
-    integers lie in 0..9.
+    the inputs do not depend on the version of NumPy. Floats are multiples of 2**-23 in [-1, 1).
+    Integers and booleans are elements of `examples`: what is a token, an index or a mask is known
+    to the user alone. Without examples integers lie in 0..9.
     """
     key = np.array([seed % 2**64, index], dtype=np.uint64)
     words = np.random.Philox(key=key).random_raw(count * t.size)
@@ -45,6 +48,8 @@ def generate(index: int, t: TensorType, count: int, seed: int) -> Array:
     top = (words >> np.uint64(40)).astype(np.int64)  # 24 bits
     if t.dtype in (DType.F32, DType.F64):
         return (top * 2.0**-23 - 1.0).astype(t.dtype.numpy)
+    if examples is not None and examples.size:
+        return examples.ravel()[top % examples.size].astype(t.dtype.numpy)
     if t.dtype is DType.BOOL:
         return (top & 1).astype(t.dtype.numpy)
     return (top % 10).astype(t.dtype.numpy)

@@ -164,22 +164,34 @@ def _tree(text: Any, key_pattern: re.Pattern[str]) -> Any:
     if text is None or text == "":
         return text
     protocol, tree = json.loads(text)
-    _check_tree(tree, key_pattern)
-    return json.dumps([protocol, tree])
+    return json.dumps([protocol, _clean_tree(tree, key_pattern)])
 
 
-def _check_tree(tree: Any, key_pattern: re.Pattern[str]) -> None:
-    if tree["type"] not in _CONTAINERS:
-        raise Refused(
-            f"its inputs or results are in a {str(tree['type'])[:80]}",
-            "take and return tensors in tuples, lists or dicts",
-        )
-    context = json.loads(tree["context"]) if tree["context"] is not None else None
+def _clean_tree(tree: Any, key_pattern: re.Pattern[str]) -> Any:
+    """A copy with a dict of its fields for each class of the user's own."""
+    kind, text, children = tree["type"], tree["context"], tree["children_spec"]
+    if kind not in _CONTAINERS:
+        kind, text = "builtins.dict", json.dumps(_fields(kind, text, len(children)))
+    context = json.loads(text) if text is not None else None
     for key in context or []:
         if not isinstance(key, int):
             _matches(key_pattern, key, "a key")
-    for child in tree["children_spec"]:
-        _check_tree(child, key_pattern)
+    cleaned = [_clean_tree(child, key_pattern) for child in children]
+    return {"type": kind, "context": text, "children_spec": cleaned}
+
+
+def _fields(kind: Any, text: Any, count: int) -> list[Any]:
+    """Names of the fields: [...] as transformers writes them, [[...], [names of those that are
+    None]] as PyTorch does for a dataclass."""
+    fields = json.loads(text) if isinstance(text, str) else None
+    if isinstance(fields, list) and fields and isinstance(fields[0], list):
+        fields = fields[0]
+    if not isinstance(fields, list) or len(fields) != count:
+        raise Refused(
+            f"its inputs or results are in a {str(kind)[:80]}",
+            "take and return tensors in tuples, lists, dicts or dataclasses",
+        )
+    return fields
 
 
 def _metadata(value: Any) -> Any:

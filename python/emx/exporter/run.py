@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.utils._pytree as pytree
-from torch.export.graph_signature import OutputKind, TensorArgument
 
 from emx.bundle import Bundle, Vectors
 from emx.errors import EmxError
@@ -20,6 +18,7 @@ from emx.exporter import eager, scripts, sources
 from emx.exporter.convert import convert
 from emx.exporter.decompose import decompose
 from emx.exporter.inputs import generate, parse_pins, read_example_file
+from emx.exporter.signature import output_names
 from emx.exporter.torchtools import calm, explained
 from emx.ir import Array
 from emx.names import c_identifier, require_identifier
@@ -85,50 +84,22 @@ def _name(model: Any, options: Options) -> str:
 
 
 def _test_inputs(source: sources.Source, options: Options) -> Mapping[str, Array]:
-    """The user's own inputs first, then generated ones; first axis: test vector."""
+    """The user's own inputs first, then generated ones; first axis: test vector.
+
+    Sample inputs that are all one value, such as zeros, test little: they only give the shapes, and
+    the values that integers may have.
+    """
     given: Mapping[str, Array] = {name: a[None] for name, a in source.samples.items()}
+    plain = all(a.size == 0 or (a == a.flat[0]).all() for a in given.values())
     if options.example_file is not None:
-        given = read_example_file(options.example_file, source.inputs)
+        given, plain = read_example_file(options.example_file, source.inputs), False
     inputs = {}
     for index, (name, t) in enumerate(source.inputs):
-        own = given.get(name, np.empty((0, *t.dims), t.dtype.numpy))[: options.vectors]
-        generated = generate(index, t, options.vectors - len(own), options.seed)
+        examples = given.get(name, np.empty((0, *t.dims), t.dtype.numpy))
+        own = examples[: 0 if plain else options.vectors]
+        generated = generate(index, t, options.vectors - len(own), options.seed, examples)
         inputs[name] = np.concatenate([own, generated])
     return inputs
-
-
-def output_names(program: Any, wanted: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
-    """A name for each output tensor: its path in a dict ("scores_0"), else the node's name."""
-    spec = program.call_spec.out_spec
-    paths = [path for path, _ in pytree.tree_flatten_with_path(
-        pytree.tree_unflatten(list(range(spec.num_leaves)), spec))[0]]  # fmt: skip
-    results = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
-    names = [
-        _path_name(path) or result.arg.name
-        for path, result in zip(paths, results, strict=True)
-        if isinstance(result.arg, TensorArgument)
-    ]
-    if wanted and len(wanted) != len(names):
-        raise EmxError(
-            f"{len(wanted)} names for {len(names)} outputs", hint=f"they are {', '.join(names)}"
-        )
-    if not names:
-        raise EmxError("the model returns no tensor", hint="forward() must return a tensor")
-    return _unique(wanted or tuple(names), taken)
-
-
-def _path_name(path: Any) -> str:
-    """ "scores_0" for out["scores"][0]; empty if no key of the path is a name."""
-    keys = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", ""))) for k in path]
-    return "_".join(map(str, keys)) if any(isinstance(k, str) for k in keys) else ""
-
-
-def _unique(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
-    found: list[str] = []
-    for name in names:
-        candidates = [name, *(f"{name}_{i}" for i in range(1, len(names) + len(taken) + 1))]
-        found.append(next(c for c in candidates if c not in taken and c not in found))
-    return tuple(found)
 
 
 def producer() -> dict[str, str]:

@@ -23,9 +23,15 @@ from emx.exporter import archive, pickles, scripts
 from emx.exporter.convert import Unconvertible, tensor_type, to_numpy, torch_dtype, user_inputs
 from emx.exporter.decompose import KEEPS_STATE
 from emx.exporter.inputs import generate
-from emx.exporter.torchtools import explained
+from emx.exporter.signature import register_dataclasses
+from emx.exporter.torchtools import HINTS, explained
 from emx.ir import Array, TensorType
 
+_UNKNOWN_TYPE = "which is not a known type"
+_EXPORT_HINTS = {
+    "DynamicCache": "a model of transformers: set model.config.use_cache = False",
+    _UNKNOWN_TYPE: "return tensors in tuples, lists, dicts, named tuples or dataclasses",
+} | HINTS
 _SELF = re.compile(r"\bself\.[\w.\[\]']+")
 Pins = Mapping[str, TensorType]
 
@@ -136,9 +142,24 @@ def _refuse_kept_tensors(module: Any, args: Any, kwargs: Any, said: list[str]) -
 
 
 def _torch_export(module: Any, args: Any, kwargs: Any, what: str) -> Any:
+    register_dataclasses((args, kwargs))
+    # One tensor given for two arguments would be traced as one argument.
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
     # PyTorch prints whole graphs when it fails.
-    with explained(what), contextlib.redirect_stdout(io.StringIO()):
+    with explained(what, hints=_EXPORT_HINTS), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return torch.export.export(module, args, kwargs)
+        except RuntimeError as error:
+            if _UNKNOWN_TYPE not in str(error) or not _returns_dataclasses(module, args, kwargs):
+                raise
         return torch.export.export(module, args, kwargs)
+
+
+def _returns_dataclasses(module: Any, args: Any, kwargs: Any) -> bool:
+    """Make known to PyTorch the dataclasses that a copy of the module returns."""
+    model, args, kwargs = copy.deepcopy((module, args, kwargs))
+    with torch.no_grad():
+        return register_dataclasses(model(*args, **kwargs))
 
 
 def _source(program: Any, module: Any, pins: Pins) -> Source:
@@ -196,7 +217,7 @@ def _check_pins(inputs: tuple[tuple[str, TensorType], ...], pins: Pins) -> None:
 
 
 def _samples(program: Any, inputs: tuple[tuple[str, TensorType], ...]) -> dict[str, Array]:
-    """The inputs that the model was exported with, unless they are all one value."""
+    """The inputs that the model was exported with."""
     if program.example_inputs is None:
         return {}
     leaves = pytree.tree_leaves(program.example_inputs)
@@ -209,8 +230,7 @@ def _samples(program: Any, inputs: tuple[tuple[str, TensorType], ...]) -> dict[s
     samples = {name: to_numpy(v) for (name, _), v in zip(inputs, tensors, strict=True)}
     if any(a.shape != t.dims for a, (_, t) in zip(samples.values(), inputs, strict=True)):
         return {}
-    plain = all(a.size == 0 or (a == a.flat[0]).all() for a in samples.values())
-    return {} if plain else samples
+    return samples
 
 
 def _example_for(program: Any, pins: Pins) -> tuple[Any, Any]:

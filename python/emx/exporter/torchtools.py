@@ -18,7 +18,7 @@ import torch
 from emx.errors import EmxError
 from emx.exporter.origin import is_library, is_torch, shorten
 
-_HINTS = {
+HINTS = {
     "data-dependent": "what a model computes must not depend on the values of its inputs",
 }
 
@@ -46,7 +46,7 @@ def calm() -> Iterator[None]:
 
 @contextmanager
 def explained(
-    what: str, *, hint: str | None = None, hints: Mapping[str, str] = _HINTS
+    what: str, *, hint: str | None = None, hints: Mapping[str, str] = HINTS
 ) -> Iterator[None]:
     """Turn an exception inside PyTorch or the user's model into an EmxError that names the line.
 
