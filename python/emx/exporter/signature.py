@@ -89,7 +89,10 @@ def _variable(node: Any) -> str:
 def _unpacked(target: ast.expr, node: Any) -> str:
     """The variable in "y, (h, c) = ..." of one result of an operator that has three."""
     names = [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]
-    if not isinstance(target, ast.Tuple) or node.target is not operator.getitem:
+    line = user_frames(node)[0]
+    while node.target is not operator.getitem and len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes  # a layer may reshape the operator's results
+    if node.target is not operator.getitem or line not in user_frames(node):
         return ""
     source, index = node.args
     return names[index] if len(names) == len(source.meta["val"]) else ""
