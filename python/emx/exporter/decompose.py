@@ -21,7 +21,7 @@ _WHOLE = """
     softmax log_softmax gelu silu mish hardswish hardsigmoid hardtanh relu6 elu selu celu
     leaky_relu softplus log_sigmoid prelu rrelu glu hardshrink softshrink threshold
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
-    linear matmul
+    linear matmul mv dot
     avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d

@@ -81,20 +81,7 @@ def lower_linear(b: Builder, x: Value, weight: Value, bias: Value | None = None)
     return b.node(Linear(), x, weight, bias)
 
 
-def lower_addmm(
-    b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alpha: float = 1
-) -> Value:
-    """bias + x @ weight with a constant weight [in][out], as decompositions leave it behind."""
-    if beta != 1 or alpha != 1 or bias.type.rank != 1:
-        raise Unsupported("addmm with factors is not supported", "use torch.nn.functional.linear")
-    w = b.data(weight, "the weight of a linear layer")
-    return lower_linear(b, x, b.constant(w.T, "weight"), bias)
-
-
-ATEN: dict[str, Lowering] = {
-    "aten.linear.default": lower_linear,
-    "aten.addmm.default": lower_addmm,
-}
+ATEN: dict[str, Lowering] = {"aten.linear.default": lower_linear}
 
 SAMPLES = (
     Sample("aten.linear.default", X(1, 1), P(1, 1)),
@@ -102,5 +89,4 @@ SAMPLES = (
     Sample("aten.linear.default", X(1, 10), P(4, 10), P(4)),
     Sample("aten.linear.default", X(2, 3, 5), P(9, 5), P(9)),
     Sample("aten.linear.default", X(4, 6), P(6, 6), P(6)),
-    Sample("aten.addmm.default", P(5), X(3, 4), P(4, 5)),
 )

@@ -132,8 +132,9 @@ class Slice(Movement):
         return TensorType(tuple(dims), types[0].dtype)
 
     def reference(self, *arrays: Array) -> Array:
-        index = self.start + self.step * np.arange(self.count)
-        return np.take(arrays[0], index, axis=self.axis)
+        stop = self.start + self.step * self.count
+        index = slice(self.start, None if stop < 0 else stop, self.step)
+        return arrays[0][(slice(None),) * self.axis + (index,)]
 
     def map(self, x: TensorType, y: TensorType) -> IndexMap:
         x_step = contiguous(x.dims)

@@ -14,6 +14,7 @@ from emx.passes.cleanup import drop_dead_code, fold_constants
 from emx.passes.fold import expand_batch_norm, fold_batch_norm, fold_permute_into_linear
 from emx.passes.fuse import fuse_clamp, fuse_pad, fuse_pointwise, fuse_residual
 from emx.passes.layout import absorb_input_layout, drop_idle_permutes, sink_permutes
+from emx.passes.views import absorb_views
 
 Pass = Callable[[Graph], Graph]
 
@@ -33,6 +34,7 @@ PIPELINE: tuple[Pass, ...] = (
     drop_idle_permutes,
     fold_permute_into_linear,
     absorb_input_layout,
+    absorb_views,
     drop_dead_code,
 )
 
