@@ -32,7 +32,7 @@ def configure(source: Path, build: Path, *options: str) -> str:
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the examples with the network trained."""
     copy = tmp_path_factory.mktemp("a copy") / "examples"
-    ignored = shutil.ignore_patterns("model.pt2", "held_out.h", "build")
+    ignored = shutil.ignore_patterns("model.pt2", "held_out.h", "build", "bazel-*")
     shutil.copytree(ROOT / "examples", copy, ignore=ignored)
     assert "held-out digits" in run(sys.executable, copy / "firmware" / "train.py")
     return copy

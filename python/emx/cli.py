@@ -24,6 +24,7 @@ from emx.version import VERSION
 
 if TYPE_CHECKING:
     from emx.bundle import Bundle
+    from emx.target import Target
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -103,7 +104,11 @@ def _add_compile(commands: Commands) -> None:
     _model_argument(p)
     p.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
     _export_options(p)
-    p.add_argument("--target", default="host", help="one of `emx targets` (default: host)")
+    target = p.add_mutually_exclusive_group()
+    target.add_argument("--target", default="host", help="one of `emx targets` (default: host)")
+    target.add_argument(
+        "--detect-target", type=Path, metavar="FILE", help="the target of these macros (-dM -E)"
+    )
     _code_options(p)
     p.add_argument("--test", action="store_true", help="also write NAME_test.c and its vectors")
     p.add_argument("--taps", action="store_true", help="call emx_test_tap() after every layer")
@@ -272,6 +277,7 @@ def _compile(args: argparse.Namespace) -> int:
     from emx.report import summary
     from emx.target import find_target
 
+    target = _detect(args.detect_target) if args.detect_target else find_target(args.target)
     bundle = _bundle(args)
     if args.model_hash and bundle.model_hash != args.model_hash:
         raise EmxError(
@@ -282,7 +288,7 @@ def _compile(args: argparse.Namespace) -> int:
     options = replace(
         _options(args), test=args.test, taps=args.taps, rtol=args.rtol, atol=args.atol
     )
-    artifacts = generate(bundle, find_target(args.target), options)
+    artifacts = generate(bundle, target, options)
     if args.plan_only:
         only = f"{bundle.name}.json"
         artifacts = Artifacts({only: artifacts.files[only]}, artifacts.manifest)
@@ -376,12 +382,19 @@ def _ops(args: argparse.Namespace) -> int:
     return 0
 
 
+def _detect(macros: Path) -> Target:
+    """The target of a compiler: `macros` is what it prints with -dM -E."""
+    from emx.target import detect_target, parse_macros
+
+    return detect_target(parse_macros(macros.read_text()))
+
+
 def _targets(args: argparse.Namespace) -> int:
     from emx.build import board_names, find_machine
-    from emx.target import TARGETS, detect_target, parse_macros
+    from emx.target import TARGETS
 
     if args.detect:
-        print(detect_target(parse_macros(args.detect.read_text())).name)
+        print(_detect(args.detect).name)
         return 0
     print("targets (emx compile, emx_add_model):")
     for target in TARGETS:
