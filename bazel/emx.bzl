@@ -275,6 +275,8 @@ def emx_model(
         arena = None,
         arena_section = None,
         weights_section = None,
+        max_arena_bytes = None,
+        max_weights_bytes = None,
         copts = [],
         tool = None,
         visibility = None,
@@ -297,6 +299,8 @@ def emx_model(
       arena: "static" or "caller".
       arena_section: linker section of the arena.
       weights_section: linker section of the weights.
+      max_arena_bytes: more is an error.
+      max_weights_bytes: more is an error.
       copts: for the generated C.
       tool: an executable that runs emx; default: the Python of --@emx//bazel:python.
       visibility: of `name`.
@@ -325,6 +329,8 @@ def emx_model(
             arena = arena,
             arena_section = arena_section,
             weights_section = weights_section,
+            max_arena_bytes = max_arena_bytes,
+            max_weights_bytes = max_weights_bytes,
         ),
         bundle = name + "_bundle",
         prefix = prefix,

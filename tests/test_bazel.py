@@ -45,6 +45,7 @@ emx_model(
 emx_model_test(name = "residual_test", model = ":residual", rtol = 1e-5)
 emx_model_test(name = "strict_test", model = ":residual", rtol = 0, atol = 0)
 emx_model(name = "spectrum", model = "spectrum.py", factory = "make")
+emx_model(name = "large", model = "dense.emx", max_weights_bytes = 100)
 py_binary(
     name = "my_emx",
     srcs = ["@emx//bazel:run_emx.py"],
@@ -245,6 +246,7 @@ def test_error_is_shown(workspace: Workspace) -> None:
     assert "emx: error: data type complex64 is not supported" in text
     assert "at    spectrum.py:6: return torch.fft.rfft(x).abs()" in text
     assert "Traceback (most recent call last)" not in text
+    assert "100" in workspace.build("//more:large", ok=False)
 
 
 def test_bundle_needs_no_torch(workspace: Workspace, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from emx import cmake_dir
+from emx.depends import own_files, write_depfile
 from emx.errors import EmxError
 from emx.options import Options
 from emx.version import VERSION
@@ -266,7 +267,7 @@ def _export(args: argparse.Namespace) -> int:
             args.model, args.output, cache_dir=args.cache, **_export_settings(args)
         )
     if args.deps:
-        own = _own_files("export/*.py")  # also those that a cached bundle did not need
+        own = own_files("exporter/*.py")  # also those that a cached bundle did not need
         args.deps.write_text(json.dumps([str(f) for f in (*files, *own)], indent=1) + "\n")
     return 0
 
@@ -293,33 +294,14 @@ def _compile(args: argparse.Namespace) -> int:
         only = f"{bundle.name}.json"
         artifacts = Artifacts({only: artifacts.files[only]}, artifacts.manifest)
     write(artifacts, args.output, touch=args.touch)
-    files = [Path(args.model).absolute(), *_own_files("templates/*.j2")]
+    files = [Path(args.model).absolute(), *own_files("templates/*.j2")]
     if args.deps:
         args.deps.write_text(json.dumps([str(f) for f in files], indent=1) + "\n")
     if args.depfile:
-        _write_depfile(args.depfile, args.output / next(iter(artifacts.files)), files)
+        write_depfile(args.depfile, args.output / next(iter(artifacts.files)), files)
     if sys.stdout.isatty():
         print(summary(artifacts.manifest))
     return 0
-
-
-def _own_files(also: str) -> list[Path]:
-    """The files of emx that have a part in this run: its modules, and those of a pattern."""
-    package = Path(__file__).resolve().parent
-    modules = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
-    loaded = {Path(f).resolve() for f in modules if f}
-    return sorted({*(f for f in loaded if f.is_relative_to(package)), *package.glob(also)})
-
-
-def _write_depfile(depfile: Path, output: Path, files: Sequence[Path]) -> None:
-    """What `output` depends on, in make's syntax. Names are those that the build tool gave: it
-    would not know a resolved link."""
-    names = " \\\n  ".join(_make_name(f) for f in files)
-    depfile.write_text(f"{_make_name(output.absolute())}: \\\n  {names}\n")
-
-
-def _make_name(path: Path) -> str:
-    return str(path).replace("\\", "/").replace(" ", "\\ ").replace("#", "\\#").replace("$", "$$")
 
 
 def _check(args: argparse.Namespace) -> int:
