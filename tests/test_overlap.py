@@ -34,6 +34,7 @@ MODULES = (
     "linear",
     "pointwise",
     "pool2d",
+    "resample",
     "rms_norm",
     "rnn",
     "softmax",

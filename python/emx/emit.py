@@ -211,6 +211,7 @@ def _struct(kernel: Kernel) -> str:
 def _instance(i: Instance) -> dict[str, Any]:
     k = i.kernel
     types = {"scratch": "void *", "y": "float *"}
+    types |= {o: f"const {DType.of(w.dtype).c} *" for o, w in k.weights.items()}
     parameters = [f"const {_struct(k)} *at"] if i.varying else []
     parameters += [types.get(o, "const float *") + o for o in k.operands]
     functions = [f"{i.name}_{s.role}" for s in k.scalars]

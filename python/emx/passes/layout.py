@@ -13,9 +13,10 @@ from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
 from emx.ops.group_norm import GroupNorm
 from emx.ops.layer_norm import LayerNorm
-from emx.ops.movement import Pad, Permute, Reshape, Slice
+from emx.ops.movement import Expand, Pad, Permute, Reshape, Slice
 from emx.ops.pointwise import Pointwise
 from emx.ops.reduce import Reduce
+from emx.ops.resample import Resample
 from emx.ops.rms_norm import RmsNorm
 from emx.ops.softmax import Softmax
 from emx.passes.reshape import (
@@ -140,13 +141,17 @@ def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
     op = node.op
     if isinstance(op, Pointwise):
         return op, perm
-    if isinstance(op, AdaptivePool | BatchNorm | Slice | Softmax):
+    if isinstance(op, AdaptivePool | BatchNorm | Resample | Slice | Softmax):
         return replace(op, axis=perm[op.axis]), perm
     if isinstance(op, GroupNorm):
         return (replace(op, axis=perm[op.axis]), perm) if perm[0] == 0 else None
     if isinstance(op, LayerNorm | RmsNorm):
         outer = len(perm) - node.inputs[1].type.rank
         return (op, perm) if perm[outer:] == tuple(range(outer, len(perm))) else None
+    if isinstance(op, Expand):
+        new = len(op.shape) - len(perm)
+        out = (*range(new), *(new + p for p in perm))
+        return Expand(tuple(op.shape[i] for i in inverse(out))), out
     if isinstance(op, Pad):
         back = inverse(perm)
         before, after = (tuple(s[i] for i in back) for s in (op.before, op.after))
