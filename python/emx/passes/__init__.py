@@ -13,7 +13,12 @@ from emx.ir import Array, Graph, verify
 from emx.passes.cleanup import drop_dead_code, fold_constants
 from emx.passes.fold import expand_batch_norm, fold_batch_norm, fold_permute_into_linear
 from emx.passes.fuse import fuse_clamp, fuse_pad, fuse_pointwise, fuse_residual
-from emx.passes.layout import absorb_input_layout, drop_idle_permutes, sink_permutes
+from emx.passes.layout import (
+    absorb_input_layout,
+    drop_idle_permutes,
+    merge_permutes,
+    sink_permutes,
+)
 from emx.passes.views import absorb_views
 
 Pass = Callable[[Graph], Graph]
@@ -31,6 +36,7 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_clamp,
     fuse_pointwise,
     # What is left of the permutes moves nothing, or into weights, or into strides of a layer.
+    merge_permutes,
     drop_idle_permutes,
     fold_permute_into_linear,
     absorb_input_layout,

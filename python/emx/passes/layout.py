@@ -21,6 +21,7 @@ from emx.ops.rms_norm import RmsNorm
 from emx.ops.softmax import Softmax
 from emx.passes.reshape import (
     axes_inside,
+    raise_permute,
     raise_reshape,
     sink_permute_through_reshape,
     sink_reshape,
@@ -33,6 +34,11 @@ Perm = tuple[int, ...]
 def sink_permutes(graph: Graph) -> Graph:
     """op(permute(x)) => permute(op'(x)), for every operator that does not care; pairs cancel."""
     return Rewriter(_named_inside(graph)).apply(_sink)
+
+
+def merge_permutes(graph: Graph) -> Graph:
+    """permute(reshape(permute(x))) => reshape(permute(x)): one movement instead of two."""
+    return Rewriter(graph).apply(raise_permute)
 
 
 def drop_idle_permutes(graph: Graph) -> Graph:

@@ -167,3 +167,35 @@ def raise_reshape(r: Rewriter, node: Node) -> Edit:
             low[j], high[j] = pad.before[i], pad.after[i]
     x = r.inner(Reshape(tuple(inner)), before.inputs, before, None)
     return [x, replaced(node, Pad(tuple(low), tuple(high), pad.value), (x.output,))]
+
+
+def raise_permute(r: Rewriter, node: Node) -> Edit:
+    """permute(reshape(permute(x))) => reshape(permute(x)), where the axes that one axis came from
+    or became stay together."""
+    if not isinstance(node.op, Permute):
+        return None
+    reshape = r.made_by(node.inputs[0])
+    if reshape is None or not isinstance(reshape.op, Reshape) or not r.only_use(reshape.output):
+        return None
+    first = r.made_by(reshape.inputs[0])
+    if first is None or not isinstance(first.op, Permute) or not r.only_use(first.output):
+        return None
+    order = _order_before(first.output.type.dims, reshape.output.type.dims, node.op.perm)
+    if order is None:
+        return None
+    perm = tuple(first.op.perm[i] for i in order)
+    inner = r.inner(Permute(perm), first.inputs, node, None)
+    return [inner, replaced(node, Reshape(node.output.type.dims), (inner.output,))]
+
+
+def _order_before(before: Dims, after: Dims, perm: Dims) -> Dims | None:
+    """The permute of the axes `before` a reshape that does what `perm` does `after` it."""
+    if 0 in before:
+        return None
+    groups = groups_of(before, after)
+    for g in groups:
+        found = [perm.index(j) for j in g.after]
+        if found and found != list(range(found[0], found[0] + len(found))):
+            return None
+    order = sorted(groups, key=lambda g: perm.index(g.after[0]) if g.after else -1)
+    return tuple(i for g in order for i in g.before)
