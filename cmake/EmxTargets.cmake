@@ -37,10 +37,16 @@ function(_emx_define_board root)
   endif()
   set(common "${root}/boards/common")
   set(script "${root}/boards/${board}/board.ld")
-  file(READ "${root}/boards/${board}/board.json" json)
+  _emx_board_json(json "${root}" "${board}")
+  _emx_json_items(startup "${json}" startup)
   _emx_json_items(link_flags "${json}" link_flags)
+  _emx_json_items(float_printf "${json}" float_printf)
+  if(NOT startup) # an operating system starts programs
+    return()
+  endif()
 
-  add_library(emx_startup OBJECT "${common}/startup.c" "${common}/syscalls.c")
+  list(TRANSFORM startup PREPEND "${common}/")
+  add_library(emx_startup OBJECT ${startup})
   target_compile_options(emx_startup PRIVATE -fno-lto) # assembly refers to its symbols by name
 
   add_library(emx_board INTERFACE)
@@ -52,9 +58,9 @@ function(_emx_define_board root)
 
   set(chosen "$<TARGET_PROPERTY:EMX_LINKER_SCRIPT>")
   set(linked_by_us "$<NOT:$<STREQUAL:${chosen},NONE>>")
-  # newlib-nano leaves %f out of printf unless asked; a newcomer's first program prints a float.
+  # A small libc may leave %f out of printf unless asked; a newcomer's first program prints a float.
   target_link_options(emx_board INTERFACE
-    "$<${wants_startup}:LINKER:-u,_printf_float>"
+    "$<${wants_startup}:${float_printf}>"
     "$<${linked_by_us}:${link_flags};-L${common}>"
     "$<$<NOT:$<BOOL:${chosen}>>:-T${script}>"
     "$<$<AND:${linked_by_us},$<BOOL:${chosen}>>:-Wl,--orphan-handling=place;-T${chosen}>")

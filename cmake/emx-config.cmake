@@ -11,6 +11,7 @@
 cmake_minimum_required(VERSION 3.25...4.1)
 
 include("${CMAKE_CURRENT_LIST_DIR}/EmxJson.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/EmxBoard.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxPython.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxTargets.cmake")
 include("${CMAKE_CURRENT_LIST_DIR}/EmxGenerate.cmake")

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from board_sets import EACH_COUNTING, KINDS, QUICK
 from emx.bencher import bench
-from emx.build import board_names, find_machine
+from emx.build import CONTRACT, FLAGS, counting_boards, find_machine
 from emx.errors import EmxError
 from emx.testrun import build_test
 from tiny_model import N, Tiny
 
-BOARDS = board_names()
+SOFT = {"microbit", "mps2-an385", "rv32-virt"}  # no FPU: floats are library calls
 pytestmark = pytest.mark.slow  # each measurement builds two programs or three
-LOOP = (
-    '{ unsigned n = 1000000; __asm__ volatile("1: subs %0, %0, #1\\n\\tbne 1b" : "+r"(n)::"cc"); }'
-)
+LOOP = """
+    #if defined(__riscv)
+    { unsigned n = 1000000; __asm__ volatile("1: addi %0, %0, -1\\n\\tbnez %0, 1b" : "+r"(n)); }
+    #else
+    { unsigned n = 1000000; __asm__ volatile("1: subs %0, %0, #1\\n\\tbne 1b" : "+r"(n)::"cc"); }
+    #endif
+    """
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", EACH_COUNTING)
 def test_report(board: str) -> None:
     """The documented fields, in order, and the sums that the definitions demand."""
     model = Tiny()
@@ -33,17 +38,18 @@ def test_report(board: str) -> None:
         "stack_bound_bytes", "flags",
     ]  # fmt: skip
     assert data["target"] == board and data["macs"] == N
-    assert 20 < data["instructions"] < 300
+    soft = board in SOFT
+    assert (600 if soft else 20) < data["instructions"] < (3000 if soft else 300)
     assert data["instructions_per_mac"] == data["instructions"] / N
-    assert 60 < data["code_bytes"] < 600
+    assert (500 if soft else 60) < data["code_bytes"] < (4000 if soft else 600)
     assert (data["weights_bytes"], data["arena_bytes"], data["io_bytes"]) == (64, 32, 64)
     assert data["ram_bytes"] == 96
-    assert 8 <= data["stack_bytes"] <= data["stack_bound_bytes"] <= 64
-    assert data["flags"].startswith("-O3 -std=gnu11 -ffp-contract=fast -mcpu=cortex-m")
+    assert 8 <= data["stack_bytes"] <= data["stack_bound_bytes"] <= (160 if soft else 64)
+    assert data["flags"] == " ".join((*FLAGS, CONTRACT, *find_machine(board).flags))
     assert f"{data['instructions']:,}" in str(report)
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", EACH_COUNTING)
 def test_differences_between_models(board: str) -> None:
     """2,000,000 more instructions; 400 more bytes of stack; 64 more of static data."""
     deep = """
@@ -58,13 +64,14 @@ def test_differences_between_models(board: str) -> None:
     plain = Tiny()
     a, b = (bench(m.bundle, m, target=board) for m in (plain, costly))
     assert 2_000_000 <= b.instructions - a.instructions <= 2_000_030
-    assert a.stack_bytes < 40 and 400 <= b.stack_bytes <= 440
+    own = 120 if board in SOFT else 40
+    assert a.stack_bytes < own and 400 <= b.stack_bytes < 400 + own
     assert b.ram_bytes - a.ram_bytes == 64
     assert 32 + 20 < b.code_bytes - a.code_bytes < 32 + 120
     assert b.arena_bytes == a.arena_bytes
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", KINDS)
 def test_libm_libgcc_and_memcpy_count_as_code(board: str) -> None:
     """A model that needs them pays for them: the measuring program does not have them already."""
     plain = Tiny()
@@ -81,7 +88,7 @@ def test_libm_libgcc_and_memcpy_count_as_code(board: str) -> None:
         assert bench(model.bundle, model, target=board).code_bytes - base >= least
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", KINDS)
 def test_layers(board: str) -> None:
     """Each layer has its own instructions, and together they are about all."""
     slow = """
@@ -107,8 +114,8 @@ def test_layers(board: str) -> None:
 
 def test_figures_are_the_same_every_time() -> None:
     model = Tiny()
-    assert bench(model.bundle, model, target=BOARDS[0]) == bench(
-        model.bundle, model, target=BOARDS[0]
+    assert bench(model.bundle, model, target=QUICK[0]) == bench(
+        model.bundle, model, target=QUICK[0]
     )
 
 
@@ -131,15 +138,15 @@ def test_host_cannot_count() -> None:
     with pytest.raises(EmxError) as caught:
         bench(model.bundle, model, target="host")
     assert str(caught.value) == (
-        "instructions can be counted on a board only, not on host\n"
-        f"  hint  the boards are: {', '.join(BOARDS)}"
+        "instructions cannot be counted on host\n"
+        f"  hint  they can on: {', '.join(counting_boards())}"
     )
 
 
 def test_the_measuring_program_brings_no_library_code(tmp_path: Path) -> None:
     from test_boards import read_symbols
 
-    for board in BOARDS:
+    for board in counting_boards():
         directory = tmp_path / board
         directory.mkdir()
         Tiny()(directory, empty_run=True)

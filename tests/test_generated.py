@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import emx
-from emx.build import CONTRACT, board_names, find_machine, find_tool, run
+from board_sets import EACH
+from emx.build import CONTRACT, find_machine, find_tool, run
 from emx.bundle import AtenNode, Ref, Vectors
 from emx.ir import TensorType
 from emx.paths import root
@@ -259,7 +260,7 @@ def test_right_and_clean_under_sanitizers(tmp_path: Path, option: str) -> None:
         assert f"emx: pass {name}: " in done.output
 
 
-@pytest.mark.parametrize("board", board_names())
+@pytest.mark.parametrize("board", EACH)
 def test_right_on_boards(board: str) -> None:
     for name in ("residual", "several"):
         report = emx.verify(golden_bundle(name), target=board, layers=True)

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from board_sets import KINDS
 from emx.build import Program as CProgram
-from emx.build import board_names, build, find_machine, run
+from emx.build import build, find_machine, run
 from emx.compare import compare
 from emx.errors import EmxError
 from emx.testrun import build_test
 from emx.verifier import verify
 from tiny_model import SCALED, Tiny, X, Y
 
-MACHINES = ("host", *board_names())
+MACHINES = ("host", *KINDS)
 
 
 def run_test(

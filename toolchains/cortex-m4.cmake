@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 set(EMX_DEFAULT_BOARD mps2-an386) # Cortex-M4F
-include("${CMAKE_CURRENT_LIST_DIR}/arm-none-eabi.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/board.cmake")

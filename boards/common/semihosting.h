@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls to the debugger or emulator that runs the program (Arm semihosting, 32-bit).
+// Calls to the debugger or emulator that runs the program (Arm semihosting, 32-bit, which RISC-V
+// has taken over).
 #ifndef EMX_SEMIHOSTING_H
 #define EMX_SEMIHOSTING_H
 #include <stddef.h>
@@ -21,10 +22,26 @@ enum { EMX_OPEN_RB = 1, EMX_OPEN_W = 4, EMX_OPEN_WB = 5, EMX_OPEN_A = 8, EMX_OPE
 
 static inline int32_t emx_semihost(uint32_t operation, const void *argument)
 {
+#if defined(__riscv)
+    register uint32_t a0 __asm__("a0") = operation;
+    register const void *a1 __asm__("a1") = argument;
+    __asm__ volatile(".option push\n\t"
+                     ".option norvc\n\t" // the three must be 4 bytes long, and in one page
+                     ".balign 16\n\t"
+                     "slli zero, zero, 0x1f\n\t"
+                     "ebreak\n\t"
+                     "srai zero, zero, 7\n\t"
+                     ".option pop"
+                     : "+r"(a0)
+                     : "r"(a1)
+                     : "memory");
+    return (int32_t)a0;
+#else
     register uint32_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = argument;
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
     return (int32_t)r0;
+#endif
 }
 
 // The handle of a host file, or -1.

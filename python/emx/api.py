@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from emx import passes
+from emx import check_plan, passes
 from emx.bencher import BenchReport
 from emx.bencher import bench as _bench
 from emx.budget import check_memory
-from emx.build import Generate, find_machine
+from emx.build import Generate, find_machine, machine_names
 from emx.bundle import Bundle
-from emx.check_plan import check
 from emx.emit import Artifacts, emit
 from emx.exporter import export
 from emx.ir import Array
@@ -22,11 +22,12 @@ from emx.options import Options
 from emx.plan import plan
 from emx.select import select
 from emx.target import Target, find_target
+from emx.testrun import build_test
 from emx.verifier import VerifyReport
 from emx.verifier import verify as _verify
 from emx.version import VERSION
 
-__all__ = ["bench", "compile", "export", "generate", "verify", "write"]
+__all__ = ["bench", "check", "compile", "export", "generate", "verify", "write"]
 
 
 def compile(
@@ -50,7 +51,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
     graph = passes.run(graph, check=check_inputs, dump=options.dump_ir)
     program = select(graph, target, io_arena=options.io_arena)
     planned = plan(program)
-    check(planned)
+    check_plan.check(planned)
     check_memory(planned, options)
     return emit(
         planned,
@@ -59,6 +60,19 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
         vectors=bundle.vectors,
         version=VERSION,
     )
+
+
+def check(bundle: Bundle, *, target: str = "generic") -> Artifacts:
+    """Generate the C in memory, with each pass checked. `target` may be a board: then the model
+    also has to fit its memory, in a program with one test vector."""
+    machine = find_machine(target) if target in ("host", *board_names()) else None
+    row = find_target(machine.target if machine else target)
+    artifacts = generate(bundle, row, Options(check_passes=True))
+    if machine:
+        with tempfile.TemporaryDirectory(prefix="emx-check-") as temporary:
+            write(generate(bundle.with_vectors(1), row, Options(test=True)), Path(temporary))
+            build_test(machine, Path(temporary), bundle.name, ("emx_test.c", "emx_print.c"))
+    return artifacts
 
 
 def verify(

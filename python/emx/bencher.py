@@ -18,7 +18,7 @@ import numpy as np
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from emx.build import CONTRACT, FLAGS, Generate, Machine, board_names, find_machine, run
+from emx.build import CONTRACT, FLAGS, Generate, Machine, counting_boards, find_machine, run
 from emx.bundle import Bundle
 from emx.compare import compare
 from emx.errors import EmxError
@@ -118,9 +118,9 @@ def bench(
 ) -> BenchReport:
     """Measure on a board's emulator. Wrong outputs are an EmxError: their cost says nothing."""
     machine = find_machine(target)
-    if not machine.emulator:
-        hint = f"the boards are: {', '.join(board_names())}"
-        raise EmxError(f"instructions can be counted on a board only, not on {target}", hint=hint)
+    if not machine.count_args:
+        hint = f"they can on: {', '.join(counting_boards())}"
+        raise EmxError(f"instructions cannot be counted on {target}", hint=hint)
     with tempfile.TemporaryDirectory(prefix="emx-bench-") as temporary:
         images = {}
         for kind in ("model", "empty", *(("tapped",) if layers else ())):
@@ -189,8 +189,10 @@ def _image(
     machine: Machine, directory: Path, name: str, flags: tuple[str, ...]
 ) -> tuple[_Image, list[Record]]:
     """Build, run and measure what was generated into `directory`."""
+    steps = len(json.loads((directory / f"{name}.json").read_text())["layers"])
+    defines = (f"EMX_BENCH_STEPS={max(steps, 1)}",)
     every = (*flags, USAGE_FLAG)
-    program = build_test(machine, directory, name, ("emx_bench.c",), flags=every)
+    program = build_test(machine, directory, name, ("emx_bench.c",), defines=defines, flags=every)
     finished = run(machine, program, cwd=directory, counted=True)
     if finished.code:
         raise crashed(machine, finished)

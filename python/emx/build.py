@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +17,18 @@ from emx.paths import root
 
 FLAGS = ("-O3", "-std=gnu11")
 CONTRACT = "-ffp-contract=fast"  # for emx's own sources: fused multiply-add, also under -std=c99
-FAULT = 117  # what a board's program exits with after a fault (boards/common/startup.c)
+FAULT = 117  # what a board's program exits with after a fault (boards/common/startup_*.c)
 
-_PACKAGES = {
-    "cc": "gcc",
-    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
-    "qemu-system-arm": "qemu-system-arm",
-}
 _NOISE = "qemu-system-arm: warning: nic lan9118.0 has no peer"
+
+
+# A row of the linker's --print-memory-usage: region, size used, its unit, size there, its unit.
+_REGION = re.compile(r"^ *(\w+): +(\d+) (B|[KMG]B) +(\d+) (B|[KMG]B) ", re.MULTILINE)
+_UNIT = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+class TooLarge(EmxError):
+    """The program does not fit the board's memory; the hint has a line for each full region."""
 
 
 class Generate(Protocol):
@@ -38,8 +44,11 @@ class Machine:
     flags       compiler and link flags that choose the processor
     sources     what every program needs besides its own: start-up, port
     emulator    command to which the program is appended; empty on the host
-    count_args  emulator arguments under which one instruction takes `instruction_ns`
+    count_args  emulator arguments under which one instruction takes `instruction_ns`; empty where
+                instructions cannot be counted
     timer_ns    period of emx_port_ticks()
+    packages    Debian packages of the compiler and of the emulator
+    bare        no operating system: start-up, system calls and linker script are emx's
     """
 
     name: str
@@ -53,6 +62,8 @@ class Machine:
     count_args: tuple[str, ...] = ()
     instruction_ns: float = 0
     timer_ns: float = 0
+    packages: tuple[str, str] = ("gcc", "")
+    bare: bool = False
 
     @property
     def timer(self) -> Path:
@@ -88,38 +99,77 @@ _HOSTS = {
 }
 
 
+def machine_names() -> tuple[str, ...]:
+    return (*_HOSTS, *board_names())
+
+
 def find_machine(name: str) -> Machine:
     """The host, at one of its levels, or a board; an EmxError for any other name."""
     if name in _HOSTS:
-        port = root() / "runtime" / "testing" / "port_host.c"
         about, flags = _HOSTS[name]
-        return Machine(name, about, name, "cc", (port,), flags=flags)
+        return Machine(name, about, name, "cc", (_port("host"),), flags=flags)
     if name not in board_names():
         raise EmxError(
             f"there is no board {name!r}",
-            hint=f"programs run on: {', '.join((*_HOSTS, *board_names()))}",
+            hint=f"programs run on: {', '.join(machine_names())}",
         )
     return _board(root() / "boards" / name)
 
 
-def _board(directory: Path) -> Machine:
+def counting_boards() -> tuple[str, ...]:
+    """The boards on which instructions can be counted."""
+    return tuple(name for name in board_names() if find_machine(name).count_args)
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    """board.json, and what its family, boards/common/FAMILY.json, has in common."""
     facts: dict[str, Any] = json.loads((directory / "board.json").read_text())
-    common = directory.parent / "common"
-    port = root() / "runtime" / "testing" / "port_board.c"
-    script = ("-T", str(directory / "board.ld"), "-L", str(common))
+    family = facts.get("family")
+    if family is None:
+        return facts
+    common: dict[str, Any] = json.loads(
+        (directory.parent / "common" / f"{family}.json").read_text()
+    )
+    return common | facts
+
+
+def _board(directory: Path) -> Machine:
+    facts = _facts(directory)
+    bare = facts["system"] == "Generic"
     return Machine(
         name=facts["name"],
         about=facts["about"],
         target=facts["target"],
         compiler=facts["compiler"],
-        sources=(common / "startup.c", common / "syscalls.c", port),
+        sources=_bare_sources(directory, facts) if bare else (_port("host"),),
         flags=(*facts["flags"], "-ffunction-sections", "-fdata-sections"),
-        link_flags=(*facts["link_flags"], *script),
-        emulator=(facts["emulator"], "-M", facts["machine"], *facts["emulator_args"]),
-        count_args=tuple(facts["count_args"]),
-        instruction_ns=facts["instruction_ns"],
-        timer_ns=facts["timer_ns"],
+        link_flags=_bare_link_flags(directory, facts) if bare else (),
+        emulator=_emulator(facts),
+        count_args=tuple(facts.get("count_args", ())),
+        instruction_ns=facts.get("instruction_ns", 0),
+        timer_ns=facts.get("timer_ns", 0),
+        packages=(facts["compiler_packages"], facts["emulator_packages"]),
+        bare=bare,
     )
+
+
+def _port(name: str) -> Path:
+    return root() / "runtime" / "testing" / f"port_{name}.c"
+
+
+def _bare_sources(directory: Path, facts: Mapping[str, Any]) -> tuple[Path, ...]:
+    common = directory.parent / "common"
+    return (*(common / name for name in facts["startup"]), _port("board"))
+
+
+def _bare_link_flags(directory: Path, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    script = ("-T", str(directory / "board.ld"), "-L", str(directory.parent / "common"))
+    return (*facts["link_flags"], "-Wl,--print-memory-usage", *script)
+
+
+def _emulator(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    machine = ("-M", facts["machine"]) if "machine" in facts else ()
+    return (facts["emulator"], *machine, *facts.get("emulator_args", ()))
 
 
 def build(machine: Machine, program: Program, out: Path) -> Path:
@@ -131,7 +181,7 @@ def build(machine: Machine, program: Program, out: Path) -> Path:
         tree / "boards" / "common",
     )
     command = [
-        find_tool(machine.compiler),
+        find_tool(machine.compiler, machine.packages[0]),
         *machine.flags,
         *program.flags,
         CONTRACT,
@@ -145,7 +195,7 @@ def build(machine: Machine, program: Program, out: Path) -> Path:
     ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise _compile_error(machine, done.stderr)
+        raise _build_error(machine, done.stdout, done.stderr)
     return out
 
 
@@ -156,7 +206,7 @@ def run(
     emulator = machine.emulator
     if emulator:
         count = machine.count_args if counted else ()
-        emulator = (find_tool(emulator[0]), *emulator[1:], *count, "-kernel")
+        emulator = (find_tool(emulator[0], machine.packages[1]), *count, *emulator[1:])
     try:
         done = subprocess.run(
             [*emulator, str(program)],
@@ -175,18 +225,29 @@ def run(
     return Finished(done.returncode, "\n".join(lines))
 
 
-def find_tool(name: str) -> str:
+def find_tool(name: str, packages: str = "") -> str:
     """The path of a compiler or emulator; an EmxError says what to install."""
     path = shutil.which(name)
     if path is None:
-        package = _PACKAGES.get(name, name)
-        raise EmxError(f"{name} was not found", hint=f"on Debian: apt-get install {package}")
+        raise EmxError(
+            f"{name} was not found", hint=f"on Debian: apt-get install {packages or name}"
+        )
     return path
 
 
-def _compile_error(machine: Machine, text: str) -> EmxError:
-    lines = [s for s in text.splitlines() if "error" in s or "overflowed" in s or "cannot" in s]
-    said = "\n".join((lines or text.splitlines())[:8])
+def _build_error(machine: Machine, table: str, text: str) -> EmxError:
     if "overflowed by" in text:
-        return EmxError(f"the program is too large for {machine.name}", hint=said)
+        what = f"the program is too large for {machine.name}"
+        return TooLarge(what, hint="\n".join(_full_regions(table)))
+    lines = [s for s in text.splitlines() if "error" in s or "cannot" in s]
+    said = "\n".join((lines or text.splitlines())[:8])
     return EmxError(f"{machine.compiler} cannot build the program for {machine.name}", hint=said)
+
+
+def _full_regions(table: str) -> list[str]:
+    lines = []
+    for name, used, used_unit, size, size_unit in _REGION.findall(table):
+        needed, there = int(used) * _UNIT[used_unit], int(size) * _UNIT[size_unit]
+        if needed > there:
+            lines.append(f"{name}: {needed:,} bytes needed, {there:,} there")
+    return lines

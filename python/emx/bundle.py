@@ -22,7 +22,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,12 @@ class Bundle:
         for name, data in self.tensors.items():
             digest.update(name.encode() + b"\0" + _raw(data))
         return digest.hexdigest()
+
+    def with_vectors(self, count: int) -> Bundle:
+        """The same model with the first `count` test vectors."""
+        inputs = {name: a[:count] for name, a in self.vectors.inputs.items()}
+        outputs = {name: a[:count] for name, a in self.vectors.outputs.items()}
+        return replace(self, vectors=Vectors(inputs, outputs, self.vectors.layers))
 
     def to_bytes(self) -> bytes:
         out = io.BytesIO()

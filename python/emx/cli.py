@@ -129,6 +129,9 @@ def _add_check(commands: Commands) -> None:
     p = commands.add_parser("check", help="list every problem of a model; writes nothing")
     _model_argument(p)
     _export_options(p)
+    p.add_argument(
+        "--target", default="generic", help="a target or board of `emx targets` (default: generic)"
+    )
     p.set_defaults(run=_check)
 
 
@@ -305,11 +308,10 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from emx.api import generate
+    from emx.api import check
     from emx.report import summary
-    from emx.target import find_target
 
-    artifacts = generate(_bundle(args), find_target("generic"), Options(check_passes=True))
+    artifacts = check(_bundle(args), target=args.target)
     print(f"no problems: {summary(artifacts.manifest)}")
     return 0
 

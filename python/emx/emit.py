@@ -127,7 +127,7 @@ def _context(
         "version_major": major,
         "version_minor": minor,
         "target": program.target.name,
-        "requires": program.target.requires,
+        "requires": program.target.conditions,
         "summary": summary(facts),
         "table": [comment(line) for line in table(plan)],
         "model_hash": facts["model_hash"],

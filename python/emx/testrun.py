@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from emx.build import FAULT, FLAGS, Finished, Machine, Program, build
+from emx.build import FAULT, FLAGS, Finished, Machine, Program, TooLarge, build
 from emx.errors import EmxError
 from emx.paths import root
 
@@ -52,7 +53,20 @@ def build_test(
         defines=defines,
         flags=flags,
     )
-    return build(machine, program, directory / f"{Path(harness[0]).stem}.elf")
+    try:
+        return build(machine, program, directory / f"{Path(harness[0]).stem}.elf")
+    except TooLarge as error:
+        hint = f"{error.head.hint}\n{_sizes(directory, name)}"
+        raise EmxError(f"{name} is too large for {machine.name}", hint=hint) from None
+
+
+def _sizes(directory: Path, name: str) -> str:
+    facts = json.loads((directory / f"{name}.json").read_text())
+    vectors = (directory / f"{name}_vectors.bin").stat().st_size
+    return (
+        f"the model has {facts['weights_bytes']:,} bytes of weights and an arena of "
+        f"{facts['arena_bytes']:,}; its test vectors have {vectors:,}"
+    )
 
 
 def read_records(path: Path) -> list[Record]:

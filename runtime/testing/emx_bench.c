@@ -11,17 +11,22 @@
 #define EMX_BENCH_FILE "emx_bench.bin"
 #endif
 
-enum { MAX_STEPS = 2048, PAINT = 0x5ca1ab1e };
+// As many as the model has, for memory may be scarce.
+#ifndef EMX_BENCH_STEPS
+#define EMX_BENCH_STEPS 64
+#endif
+
+enum { PAINT = 0x5ca1ab1e };
 
 extern uint32_t __stack_limit[];
 
 // Filled by taps: ticks spent in each step, the clock when the last tap returned.
-static uint64_t step_ticks[MAX_STEPS], last_tap;
+static uint64_t step_ticks[EMX_BENCH_STEPS], last_tap;
 
 void emx_test_tap(uint32_t step, const void *y)
 {
     (void)y;
-    if (step < MAX_STEPS)
+    if (step < EMX_BENCH_STEPS)
         step_ticks[step] = emx_port_ticks() - last_tap;
     last_tap = emx_port_ticks();
 }
@@ -30,7 +35,11 @@ void emx_test_tap(uint32_t step, const void *y)
 __attribute__((noinline)) static uint32_t stack_of(const emx_test_model_t *m, const void *const x[])
 {
     volatile uint32_t *top;
+#if defined(__riscv)
+    __asm__ volatile("mv %0, sp" : "=r"(top));
+#else
     __asm__ volatile("mov %0, sp" : "=r"(top));
+#endif
     for (volatile uint32_t *p = __stack_limit; p < top; p++)
         *p = PAINT;
     m->run(x, m->y);
@@ -67,7 +76,7 @@ int main(void)
 {
     const emx_test_model_t *m = emx_test_models[0];
     const void *x[EMX_TEST_MAX_TENSORS];
-    if (m->n_inputs > EMX_TEST_MAX_TENSORS || m->n_steps > MAX_STEPS ||
+    if (m->n_inputs > EMX_TEST_MAX_TENSORS || m->n_steps > EMX_BENCH_STEPS ||
         !emx_port_open(EMX_BENCH_FILE))
         return 1;
     for (uint32_t i = 0; i < m->n_inputs; i++)

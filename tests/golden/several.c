@@ -15,7 +15,7 @@
 #include <emx/kernels/reduce.h>
 
 EMX_CHECK_VERSION(0, 1);
-#if !defined(__ARM_FEATURE_MVE)
+#if !(__ARM_FEATURE_MVE & 2)
 #error "several was generated for cortex-m55, but the compiler builds for something else"
 #endif
 

@@ -2,6 +2,7 @@
 // From reset to main() on a Cortex-M, and from a fault to a message and exit code 117.
 #include "semihosting.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 extern uint32_t __stack_top[], __stack_limit[];
@@ -33,12 +34,13 @@ __attribute__((noinline, noreturn)) static void start(void)
 }
 
 // Make a stack overflow a fault. The stack lies at the bottom of the RAM; what is below reads as
-// zero on some boards, so that without this the program would go on with lost variables.
+// zero on some boards, so that without this the program would go on with lost variables. (Armv6-M
+// has nothing for it, but on our board of that kind nothing is below.)
 static void guard_stack(void)
 {
 #if __ARM_ARCH >= 8
     __asm__ volatile("msr msplim, %0" ::"r"(__stack_limit));
-#else
+#elif __ARM_ARCH == 7
     // Region 0 of the MPU: the megabyte below the stack, no access; elsewhere the default map.
     enum { BYTES = 1 << 20, LOG2_BYTES = 20 };
     volatile uint32_t *const mpu = (volatile uint32_t *)0xE000ED90u;
@@ -55,8 +57,10 @@ static void guard_stack(void)
 // The FPU (and Helium) must be on before any function whose prologue may save its registers.
 __attribute__((noreturn)) void Reset_Handler(void)
 {
+#if defined(__ARM_FP)
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; // CPACR: full access to CP10 and CP11
     __asm__ volatile("dsb\n\tisb" ::: "memory");
+#endif
     guard_stack();
     start();
 }
@@ -71,9 +75,9 @@ static void put_hex(char *to, uint32_t value)
 __attribute__((noreturn, used)) static void report_fault(const uint32_t *frame)
 {
     static char text[] = "emx: FAULT at pc 0x........, lr 0x........, CFSR 0x........\n";
-    const uint32_t cfsr = *(volatile uint32_t *)0xE000ED28u;
+    const uint32_t cfsr = *(volatile uint32_t *)0xE000ED28u; // 0 on Armv6-M, which has none
     // STKOF, STKERR, MSTKERR: the stack overflowed, and there is no frame.
-    const uint32_t stack_overflow = cfsr & (1u << 20 | 1u << 12 | 1u << 4);
+    const bool stack_overflow = cfsr & (1u << 20 | 1u << 12 | 1u << 4) || frame < __stack_limit;
     put_hex(text + 19, stack_overflow ? 0 : frame[6]);
     put_hex(text + 34, stack_overflow ? 0 : frame[5]);
     put_hex(text + 51, cfsr);
@@ -94,7 +98,8 @@ __attribute__((naked)) void Fault_Handler(void)
 #endif
                      "ldr r1, =__stack_top\n\t"
                      "mov sp, r1\n\t"
-                     "b report_fault\n\t"
+                     "ldr r1, =report_fault\n\t"
+                     "bx r1\n\t"
                      ".ltorg");
 }
 
