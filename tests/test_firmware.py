@@ -51,7 +51,7 @@ def firmware(board: str, bundles: list[Bundle], directory: Path, more: str = "")
         artifacts = api.generate(b, find_target(machine.target), Options())
         api.write(artifacts, directory)
     lines = [f'#include "{b.name}.h"' for b in bundles]
-    lines += ["#include <stdio.h>", "static float memory[4096];", "int main(void) {", more]
+    lines += ["#include <stdio.h>", "static float memory[1024];", "int main(void) {", more]
     for b in bundles:
         lines.append(f"{b.name}_run({', '.join(['memory'] * len((*b.inputs, *b.outputs)))});")
     (directory / "main.c").write_text("\n".join([*lines, "return (int)memory[0]; }", ""]))

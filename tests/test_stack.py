@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bare import link_bare, link_model
+from board_sets import EACH_COUNTING
 from emx.bencher import bench
 from emx.build import board_names, find_machine
 from emx.errors import EmxError
@@ -116,7 +117,7 @@ def test_frames_of_instructions_are_those_of_gcc(board: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", EACH_COUNTING)
 def test_painted_stack_is_within_the_bound(board: str) -> None:
     """Through libm, libgcc and memcpy; the model takes the deepest way that they have."""
     extra = """

@@ -65,7 +65,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
 def check(bundle: Bundle, *, target: str = "generic") -> Artifacts:
     """Generate the C in memory, with each pass checked. `target` may be a board: then the model
     also has to fit its memory, in a program with one test vector."""
-    machine = find_machine(target) if target in ("host", *board_names()) else None
+    machine = find_machine(target) if target in machine_names() else None
     row = find_target(machine.target if machine else target)
     artifacts = generate(bundle, row, Options(check_passes=True))
     if machine:

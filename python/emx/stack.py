@@ -42,9 +42,9 @@ _RETURNS = re.compile(r"add\S* sp, ?(?:sp, ?)?#?(?:0x)?\d+$|(?:v?pop|v?ldm)\S* |
 _WRITES_SP = re.compile(r"(?!cmp|cmn|tst|st|str|vst|s[bhwd] )\S+ sp\b|\S+ .*(?:sp|\[sp.*\])!")
 _REGISTER_BYTES = {"r": 4, "s": 4, "d": 8, "q": 16}
 
-# Functions of libgcc for RISC-V: registers saved on behalf of the caller, at most 13; and those
-# that jump by a table of labels.
-_SAVE, _SAVE_BYTES = "<__riscv_save_", 64
+# Functions of libgcc for RISC-V: those that save N + 1 registers on behalf of the caller, four in
+# 16 bytes; and those that jump by a table of labels.
+_SAVE = re.compile(r".*<__riscv_save_(\d+)>")
 _BY_TABLE = ("__divsf3", "__divdf3")
 
 
@@ -158,7 +158,7 @@ def _bodies(text: str) -> Iterator[tuple[int, tuple[str, list[Row]]]]:
 
 def _targets(code: Sequence[str]) -> list[int]:
     """Where calls and jumps go; _SAVE is no call, its stack is part of _frame()."""
-    found = (_TARGET.match(c) for c in code if _SAVE not in c)
+    found = (_TARGET.match(c) for c in code if not _SAVE.match(c))
     return [int(m[1], 16) for m in found if m]
 
 
@@ -181,8 +181,8 @@ def _frame(code: Sequence[str]) -> tuple[int, str]:
     total = 0
     for c in code:
         instruction = re.sub(r"\s+[@;#] .*|\s*//.*", "", c)
-        if _SAVE in c:
-            total += _SAVE_BYTES
+        if found := _SAVE.match(c):
+            total += 16 * (int(found[1]) // 4 + 1)
         elif found := _PUSH.match(instruction):
             total += _pushed(found[1])
         elif found := _TAKES.match(instruction):
