@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from emx.kernel import Trace
+from emx.kernel import Offsets, Trace
 from emx.program import ALIGN, Buffer, Plan, Step
 
 Bytes = np.ndarray[Any, np.dtype[np.int32]]
+CHUNK = 1 << 20  # reads and writes that are replayed together
 
 
 class PlanError(AssertionError):
@@ -98,32 +100,51 @@ def _run(plan: Plan, step: Step, memory: _Memory) -> None:
 def _replay(trace: Trace, x: Buffer, y: Buffer, shift: int, what: str) -> None:
     """Run the events, with y `shift` bytes behind x: no byte of x is read after it is lost.
 
-    Bytes are counted from the start of x, or of y, whichever is lower. `lost[b]` is the first
-    event that writes byte b, `needed[b]` the last that reads it; an event reads, then writes.
+    Bytes are counted from the start of x, or of y, whichever is lower, in units that every range
+    begins and ends with. `lost[u]` is the first event that writes unit u, `needed[u]` the last that
+    reads it; an event reads, then writes.
     """
+    _check_ranges(trace.read_lo, trace.read_hi, x, f"{what}: event %d reads outside")
+    _check_ranges(trace.write_lo, trace.write_hi, y, f"{what}: event %d writes outside")
+    reads, writes = (trace.read_lo, trace.read_hi), (trace.write_lo, trace.write_hi)
+    every = np.concatenate([*reads, *writes, [shift, x.bytes, y.bytes, y.type.bytes]])
+    unit = int(np.gcd.reduce(every))
     events = len(trace.read_lo)
-    x0, y0 = max(0, -shift), max(0, shift)
-    size = max(x0 + x.bytes, y0 + y.bytes)
+    x0, y0 = max(0, -shift) // unit, max(0, shift) // unit
+    size = max(x0 + x.bytes // unit, y0 + y.bytes // unit)
     lost = np.full(size, events, np.int64)
     needed = np.full(size, -1, np.int64)
-    rows = zip(*(a.tolist() for a in _columns(trace)), strict=True)
-    for event, (read_lo, read_hi, write_lo, write_hi) in enumerate(rows):
-        _require(0 <= read_lo <= read_hi <= x.type.bytes, f"{what}: event {event} reads outside")
-        _require(0 <= write_lo <= write_hi <= y.type.bytes, f"{what}: event {event} writes outside")
-        needed[x0 + read_lo : x0 + read_hi] = event
-        written = lost[y0 + write_lo : y0 + write_hi]
-        np.minimum(written, event, out=written)
-    covered = lost[y0 : y0 + y.type.bytes] < events
+    for event, at in _touched(*writes, unit):
+        np.minimum.at(lost, y0 + at, event)
+    for event, at in _touched(*reads, unit):
+        np.maximum.at(needed, x0 + at, event)
+    covered = lost[y0 : y0 + y.type.bytes // unit] < events
     _require(bool(covered.all()), f"{what}: the events leave out some of {y.name}")
     early = np.flatnonzero(lost < needed)
     if early.size:
-        b = int(early[0])
-        when = f"written by event {lost[b]}, read by event {needed[b]}"
-        raise PlanError(f"{what}: byte {b - x0} is {when}")
+        u = int(early[0])
+        when = f"written by event {lost[u]}, read by event {needed[u]}"
+        raise PlanError(f"{what}: byte {(u - x0) * unit} is {when}")
 
 
-def _columns(trace: Trace) -> tuple[Any, Any, Any, Any]:
-    return trace.read_lo, trace.read_hi, trace.write_lo, trace.write_hi
+def _check_ranges(lo: Offsets, hi: Offsets, buffer: Buffer, what: str) -> None:
+    outside = np.flatnonzero((lo < 0) | (hi < lo) | (hi > buffer.type.bytes))
+    _require(not outside.size, what % outside[0] if outside.size else "")
+
+
+def _touched(lo: Offsets, hi: Offsets, unit: int) -> Iterator[tuple[Offsets, Offsets]]:
+    """All (event, unit it touches), CHUNK of them at a time or those of one event."""
+    length = (hi - lo) // unit
+    ends = np.cumsum(length)
+    first = 0
+    while first < len(lo):
+        done = ends[first] - length[first]
+        last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+        counts = length[first:last]
+        event = np.repeat(np.arange(first, last), counts)
+        begin = np.repeat(lo[first:last] // unit - (ends[first:last] - counts - done), counts)
+        yield event, begin + np.arange(len(event))
+        first = last
 
 
 def _end(plan: Plan, buffer: Buffer) -> int:

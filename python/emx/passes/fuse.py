@@ -16,6 +16,9 @@ from emx.ops.pool2d import Pool2d
 from emx.passes.rewrite import Edit, Rewriter, replaced
 from emx.scalars import Call
 
+MAX_CALLS = 32  # of table rows in one expression: more gains nothing and is hard to read
+CHEAP = frozenset(("add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "clamp"))
+
 
 def fuse_pad(graph: Graph) -> Graph:
     """A convolution of pad(x, 0) => one with a padded window."""
@@ -79,8 +82,7 @@ def _fuse_residual(r: Rewriter, node: Node) -> Edit:
         return None
     layers = [r.made_by(v) if _takes_residual(r, v, node) else None for v in node.inputs]
     # Of two layers the later one adds, so that the other's output lives no longer than it must.
-    order = {n.output.name: i for i, n in enumerate(r.nodes)}
-    found = [(order.get(n.output.name, len(order)), i, n) for i, n in enumerate(layers) if n]
+    found = [(r.position(n), i, n) for i, n in enumerate(layers) if n]
     if not found:
         return None
     _, at, layer = max(found, key=lambda f: f[:2])
@@ -123,10 +125,33 @@ def _fuse_pointwise(r: Rewriter, node: Node) -> Edit:
         if v.type != node.output.type:
             continue
         inputs = list(dict.fromkeys([*first.inputs, *(x for x in node.inputs if x != v)]))
-        if len(inputs) <= Pointwise.MAX_INPUTS:
+        if len(inputs) <= Pointwise.MAX_INPUTS and _fits(node.op.expr, k, first.op.expr):
             expr = _inlined(node, k, first, inputs)
             return [replaced(node, Pointwise(expr), tuple(inputs))]
     return None
+
+
+def _fits(outer: Call, k: int, inner: Call) -> bool:
+    """Whether `outer` with operand k replaced stays short, and computes nothing dear twice."""
+    repeats = _reads(outer, k)
+    if repeats > 1 and not _is_cheap(inner):
+        return False
+    return _calls(outer) + repeats * _calls(inner) <= MAX_CALLS
+
+
+def _reads(expr: Call, k: int) -> int:
+    """How often `expr` reads operand k."""
+    return sum(
+        _reads(a, k) if isinstance(a, Call) else isinstance(a, int) and a == k for a in expr.args
+    )
+
+
+def _is_cheap(expr: Call) -> bool:
+    return expr.row in CHEAP and all(_is_cheap(a) for a in expr.args if isinstance(a, Call))
+
+
+def _calls(expr: Call) -> int:
+    return 1 + sum(_calls(a) for a in expr.args if isinstance(a, Call))
 
 
 def _inlined(node: Node, k: int, first: Node, inputs: list[Value]) -> Call:

@@ -40,6 +40,10 @@ class Rewriter:
     def made_by(self, v: Value) -> Node | None:
         return self._producer.get(v.name)
 
+    def position(self, node: Node) -> int:
+        """Where the sweep finds `node`, or the one whose place it took; what is new comes last."""
+        return self._position.get(node.output.name, len(self.nodes))
+
     def data(self, v: Value) -> Array | None:
         return self.constants.get(v.name)
 
@@ -98,6 +102,7 @@ class Rewriter:
 
     def _index(self) -> None:
         self._producer = {n.output.name: n for n in self.nodes}
+        self._position = {n.output.name: i for i, n in enumerate(self.nodes)}
         self._uses: dict[str, int] = {}
         for v in [v for n in self.nodes for v in n.inputs] + self.outputs:
             self._uses[v.name] = self._uses.get(v.name, 0) + 1
