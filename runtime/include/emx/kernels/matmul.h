@@ -8,7 +8,7 @@
 // Sums run over k in ascending order. y must not overlap a or b.
 #ifndef EMX_KERNELS_MATMUL_H
 #define EMX_KERNELS_MATMUL_H
-#include <emx/arch.h>
+#include <emx/panel.h>
 
 typedef struct {
     int32_t batch[3], a_batch[3], b_batch[3], y_batch[3];
@@ -18,51 +18,16 @@ typedef struct {
     int32_t y_row, y_col;
 } emx_matmul_f32_t;
 
-// w[k][4] = `lanes` columns of b, then zeros.
-EMX_INLINE void emx_matmul_pack_f32(const emx_matmul_f32_t *p, int32_t lanes, const float *b,
-                                    float *w)
-{
-    for (int32_t k = 0; k < p->k; k++) {
-        EMX_UNROLL
-        for (int o = 0; o < 4; o++) {
-            w[4 * k + o] = o < lanes ? b[o * p->b_col] : 0.0f;
-        }
-        b += p->b_row;
-    }
-}
-
-// `lanes` columns of `rows` (1 or 4) rows of y.
-EMX_INLINE void emx_matmul_tile_f32(const emx_matmul_f32_t *p, int32_t rows, int32_t lanes,
-                                    const float *a, const float *w, float *y)
-{
-    float acc[16] = {0};
-    if (rows == 4) {
-        emx_mac_4x4_f32(acc, a, p->a_row, p->a_col, w, p->k);
-    } else {
-        emx_mac_1x4_f32(acc, a, p->a_col, w, p->k);
-    }
-    EMX_UNROLL
-    for (int i = 0; i < 16; i++) {
-        if (i < 4 * rows && (i & 3) < lanes) {
-            y[(i >> 2) * p->y_row + (i & 3) * p->y_col] = acc[i];
-        }
-    }
-}
-
 // One matrix.
 EMX_INLINE void emx_matmul_one_f32(const emx_matmul_f32_t *p, const float *a, const float *b,
                                    float *w, float *y)
 {
+    const emx_matrix_f32_t left = {a, p->a_row, p->a_col};
+    const emx_matrix_f32_t right = {b, p->b_row, p->b_col};
     for (int32_t n = 0; n < p->n; n += 4) {
         const int32_t lanes = emx_min_s32(4, p->n - n);
-        emx_matmul_pack_f32(p, lanes, b + n * p->b_col, w);
-        int32_t m = 0;
-        for (; m + 4 <= p->m; m += 4) {
-            emx_matmul_tile_f32(p, 4, lanes, a + m * p->a_row, w, y + m * p->y_row + n * p->y_col);
-        }
-        for (; m < p->m; m++) {
-            emx_matmul_tile_f32(p, 1, lanes, a + m * p->a_row, w, y + m * p->y_row + n * p->y_col);
-        }
+        emx_panel_pack_f32(w, right, p->k, n, lanes);
+        emx_panel_rows_f32(y + n * p->y_col, p->y_row, p->y_col, p->m, lanes, left, w, p->k);
     }
 }
 
