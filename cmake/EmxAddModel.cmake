@@ -14,8 +14,8 @@ unset(_emx_name)
 function(emx_add_model target)
   set(who "emx_add_model(${target})")
   cmake_parse_arguments(PARSE_ARGV 1 ARG "ALLOW_PICKLE;IO_ARENA"
-    "MODEL;PREFIX;TARGET;EXAMPLE_INPUTS;VECTORS;SEED;ARENA;ARENA_SECTION;WEIGHTS_SECTION;OUTPUT_DIR;\
-MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES;MAX_CODE_BYTES;MAX_STACK_BYTES" "INPUTS;DEPENDS")
+    "MODEL;PREFIX;TARGET;EXAMPLE_INPUTS;VECTORS;SEED;ARENA;ARENA_GROUP;ARENA_SECTION;WEIGHTS;WEIGHTS_SECTION;\
+OUTPUT_DIR;MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES;MAX_CODE_BYTES;MAX_STACK_BYTES" "INPUTS;DEPENDS")
   _emx_check_arguments()
   _emx_find_model(model model_file "${ARG_MODEL}")
 
@@ -31,19 +31,23 @@ MAX_ARENA_BYTES;MAX_WEIGHTS_BYTES;MAX_CODE_BYTES;MAX_STACK_BYTES" "INPUTS;DEPEND
   add_library(${target} STATIC)
   _emx_read_manifest()
   list(APPEND compile_args --model-hash "${EMX_MODEL_HASH}")
+  set(weights_source "${prefix}_weights.c")
+  if(ARG_WEIGHTS STREQUAL "EXTERNAL")
+    set(weights_source "")
+  endif()
   _emx_codegen("emx: generating C for ${target}" BUNDLE "${bundle}" DIRECTORY "${directory}"
-    PREFIX "${prefix}" ARGS ${compile_args})
-  _emx_use_sources(${target} "${directory}" "${prefix}")
+    PREFIX "${prefix}" ARGS ${compile_args} ALSO ${weights_source})
+  _emx_use_sources(${target} "${directory}" "${prefix}" "${weights_source}")
   _emx_check_objects()
-  target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${directory}"
-                 FILES "${directory}/${prefix}.h")
+  _emx_declare_headers()
+  _emx_join_arena_group()
   # Who links an installed model needs nothing of ours.
   target_link_libraries(${target} PUBLIC "$<BUILD_INTERFACE:emx::runtime>" "$<INSTALL_INTERFACE:m>")
   if(TARGET emx::board)
     target_link_libraries(${target} INTERFACE "$<BUILD_INTERFACE:emx::board>")
   endif()
   set_target_properties(${target} PROPERTIES
-    _EMX_BUNDLE "${bundle}" _EMX_COMPILE_ARGS "${compile_args}")
+    _EMX_BUNDLE "${bundle}" _EMX_COMPILE_ARGS "${compile_args}" _EMX_ARENA_GROUP "${ARG_ARENA_GROUP}")
   set_property(GLOBAL APPEND PROPERTY EMX_MODELS ${target})
 endfunction()
 
@@ -82,6 +86,12 @@ function(_emx_check_arguments)
     set(problem "PREFIX ${ARG_PREFIX} is no C identifier")
   elseif(NOT "${ARG_ARENA}" MATCHES "^(STATIC|CALLER)?$")
     set(problem "ARENA is STATIC or CALLER, not ${ARG_ARENA}")
+  elseif(NOT "${ARG_WEIGHTS}" MATCHES "^(INCBIN|STRING|EXTERNAL)?$")
+    set(problem "WEIGHTS is INCBIN, STRING or EXTERNAL, not ${ARG_WEIGHTS}")
+  elseif(NOT "${ARG_ARENA_GROUP}" MATCHES "^([A-Za-z_][A-Za-z0-9_]*)?$")
+    set(problem "ARENA_GROUP ${ARG_ARENA_GROUP} is no C identifier")
+  elseif(ARG_ARENA STREQUAL "CALLER" AND NOT "${ARG_ARENA_GROUP}${ARG_ARENA_SECTION}" STREQUAL "")
+    set(problem "with ARENA CALLER the arena is yours; ARENA_GROUP and ARENA_SECTION are for a static one")
   endif()
   if(problem)
     message(FATAL_ERROR "${who}: ${problem}")
@@ -215,8 +225,14 @@ function(_emx_compile_arguments out)
     string(TOLOWER "${ARG_ARENA}" owner)
     list(APPEND arguments --arena "${owner}")
   endif()
-  if(ARG_ARENA_SECTION)
+  if(NOT "${ARG_ARENA_GROUP}" STREQUAL "")
+    list(APPEND arguments --arena-group "${ARG_ARENA_GROUP}")
+  elseif(ARG_ARENA_SECTION)
     list(APPEND arguments --arena-section "${ARG_ARENA_SECTION}")
+  endif()
+  if(ARG_WEIGHTS)
+    string(TOLOWER "${ARG_WEIGHTS}" form)
+    list(APPEND arguments --weights "${form}")
   endif()
   if(ARG_WEIGHTS_SECTION)
     list(APPEND arguments --weights-section "${ARG_WEIGHTS_SECTION}")
@@ -269,6 +285,53 @@ function(_emx_read_manifest)
     EMX_MODEL_FILE "${model_file}" EMX_PREFIX "${prefix}" EMX_OUTPUT_DIR "${directory}"
     EMX_HEADER "${directory}/${prefix}.h" EMX_MANIFEST "${manifest}"
     EMX_WEIGHTS_FILE "${directory}/${prefix}_weights.bin")
+endfunction()
+
+# The header, and of a model whose weights are bound at run time also what says how.
+function(_emx_declare_headers)
+  target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${directory}"
+                 FILES "${directory}/${prefix}.h")
+  if(ARG_WEIGHTS STREQUAL "EXTERNAL")
+    get_property(root TARGET emx_runtime PROPERTY EMX_ROOT_DIR)
+    target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${root}/runtime/include"
+                   FILES "${root}/runtime/include/emx/weights.h")
+  endif()
+endfunction()
+
+# The models of a group link one library, emx_arena_<group>, which is the arena. How large it is
+# follows when CMake generates: by then each has said what it needs.
+function(_emx_join_arena_group)
+  set(group "${ARG_ARENA_GROUP}")
+  if("${group}" STREQUAL "")
+    return()
+  endif()
+  set(library "emx_arena_${group}")
+  set(section "${ARG_ARENA_SECTION}")
+  if("${section}" STREQUAL "")
+    set(section ".bss.emx_arena.${group}")
+  endif()
+  if(NOT TARGET ${library})
+    set(source "${CMAKE_CURRENT_BINARY_DIR}/emx/${library}.c")
+    file(GENERATE OUTPUT "${source}" CONTENT
+"// The arena that the models of the group ${group} share: as large as the largest of them needs.
+extern unsigned char ${group}_arena[];
+__attribute__((section(\"${section}\"), aligned(${EMX_ARENA_ALIGN})))
+unsigned char ${group}_arena[$<TARGET_PROPERTY:${library},EMX_ARENA_BYTES>];
+")
+    set_source_files_properties("${source}" PROPERTIES GENERATED TRUE)
+    add_library(${library} STATIC "${source}")
+    set_target_properties(${library} PROPERTIES EMX_ARENA_BYTES 1 _EMX_SECTION "${section}")
+  endif()
+  get_target_property(known ${library} _EMX_SECTION)
+  if(NOT known STREQUAL section)
+    message(FATAL_ERROR "${who}: the arena of the group ${group} lies in the section ${known}, not in "
+                        "${section}: write ARENA_SECTION at each of its models, or at none")
+  endif()
+  get_target_property(bytes ${library} EMX_ARENA_BYTES)
+  if(EMX_ARENA_BYTES GREATER bytes)
+    set_property(TARGET ${library} PROPERTY EMX_ARENA_BYTES ${EMX_ARENA_BYTES})
+  endif()
+  target_link_libraries(${target} PUBLIC ${library})
 endfunction()
 
 # What only the compiled code tells is checked when the library is built. The stack is a matter of

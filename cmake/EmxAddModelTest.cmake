@@ -53,7 +53,7 @@ function(_emx_test_codegen)
   endif()
   _emx_codegen("emx: generating ${test}" BUNDLE "${bundle}" DIRECTORY "${directory}"
     PREFIX "${prefix}" ARGS ${arguments}
-    ALSO "${prefix}_test.c" "${prefix}_vectors.c" "${prefix}_vectors.bin")
+    ALSO "${prefix}_weights.c" "${prefix}_test.c" "${prefix}_vectors.c" "${prefix}_vectors.bin")
   file(CONFIGURE OUTPUT "${directory}/emx_test_models.c" @ONLY CONTENT
 "#include \"emx_test.h\"
 extern const emx_test_model_t @prefix@_test_model;
@@ -64,6 +64,8 @@ const unsigned emx_test_model_count = 1;
 endfunction()
 
 function(_emx_test_program)
+  get_property(arguments TARGET ${ARG_MODEL} PROPERTY _EMX_COMPILE_ARGS)
+  get_property(group TARGET ${ARG_MODEL} PROPERTY _EMX_ARENA_GROUP)
   get_property(root TARGET emx_runtime PROPERTY EMX_ROOT_DIR)
   set(testing "${root}/runtime/testing")
   add_executable(${test} "${testing}/emx_test.c" "${testing}/emx_print.c"
@@ -79,12 +81,17 @@ function(_emx_test_program)
     target_sources(${test} PRIVATE "${testing}/port_host.c")
   endif()
   if(ARG_LAYERS)
-    _emx_use_sources(${test} "${directory}" "${prefix}")
+    _emx_use_sources(${test} "${directory}" "${prefix}" "${prefix}_weights.c")
     target_include_directories(${test} PRIVATE "${directory}")
     set(theirs "$<TARGET_GENEX_EVAL:${ARG_MODEL},$<TARGET_PROPERTY:${ARG_MODEL},COMPILE_OPTIONS>>")
+    target_link_libraries(${test} PRIVATE "$<TARGET_NAME_IF_EXISTS:emx_arena_${group}>")
     target_compile_options(${test} PRIVATE "${theirs}") # the code under test, as the user compiles it
   else()
     target_link_libraries(${test} PRIVATE ${ARG_MODEL})
+    if("external" IN_LIST arguments)
+      target_sources(${test} PRIVATE "${directory}/${prefix}_weights.c")
+      _emx_embeds("${directory}/${prefix}_weights.c" "${directory}/${prefix}_weights.bin")
+    endif()
   endif()
 endfunction()
 

@@ -99,14 +99,14 @@ function(_emx_write_stamp stamp key read_list)
 endfunction()
 
 # _emx_codegen(<comment> BUNDLE <file> DIRECTORY <dir> PREFIX <p> ARGS <argument>... [ALSO <name>...])
-# The build rule that writes the C of a model, and ALSO what the arguments ask for. Unchanged outputs
+# The build rule that writes the C of a model, and ALSO what the arguments make besides. Unchanged outputs
 # keep their time stamps if the build looks at them again after the command, as Ninja does; make
 # would run the command in each build, so there they are touched.
 function(_emx_codegen comment)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "" "BUNDLE;DIRECTORY;PREFIX" "ARGS;ALSO")
   get_property(emx TARGET emx_runtime PROPERTY EMX_COMMAND)
   set(outputs "") # the first is the one that the depfile names
-  foreach(suffix IN ITEMS .h .c _weights.c _weights.bin .json)
+  foreach(suffix IN ITEMS .h .c _weights.bin .json)
     list(APPEND outputs "${ARG_DIRECTORY}/${ARG_PREFIX}${suffix}")
   endforeach()
   list(TRANSFORM ARG_ALSO PREPEND "${ARG_DIRECTORY}/")
@@ -131,13 +131,16 @@ function(_emx_codegen comment)
     COMMENT "${comment}" VERBATIM ${options})
 endfunction()
 
-# _emx_use_sources(<target> <dir> <prefix>): compile the generated C of a model in `target`.
-function(_emx_use_sources target directory prefix)
-  set(weights "${directory}/${prefix}_weights.c")
-  target_sources(${target} PRIVATE "${directory}/${prefix}.c" "${weights}")
+# _emx_use_sources(<target> <dir> <prefix> <weights source>): compile the generated C of a model, and
+# its weights unless they are bound at run time, in `target`.
+function(_emx_use_sources target directory prefix weights)
+  target_sources(${target} PRIVATE "${directory}/${prefix}.c")
   set_source_files_properties("${directory}/${prefix}.c" PROPERTIES
     COMPILE_OPTIONS "$<$<C_COMPILER_ID:GNU,Clang,AppleClang,ARMClang>:-ffp-contract=fast>")
-  _emx_embeds(${weights} "${directory}/${prefix}_weights.bin")
+  if(weights)
+    target_sources(${target} PRIVATE "${directory}/${weights}")
+    _emx_embeds("${directory}/${weights}" "${directory}/${prefix}_weights.bin")
+  endif()
 endfunction()
 
 # _emx_embeds(<source> <blob>): `source` takes in `blob` by .incbin, which no compiler reports as a

@@ -32,9 +32,15 @@ OPTIONS = {
     "caller": emx.Options(test=True, arena="caller"),
     "io": emx.Options(test=True, io_arena=True),
     "io_caller": emx.Options(test=True, io_arena=True, arena="caller"),
+    "group": emx.Options(test=True, arena_group="shared"),
+    "string": emx.Options(test=True, weights="string"),
+    "external": emx.Options(test=True, weights="external"),
     "taps": emx.Options(test=True, taps=True),
     "empty": emx.Options(test=True, empty_run=True),
+    "empty_external": emx.Options(test=True, empty_run=True, weights="external"),
 }
+
+NOT_RUN = ("group", "empty", "empty_external")  # without arena, without layers
 
 
 def _board(board: str, *, cpp: bool = False) -> tuple[str, ...]:
@@ -246,7 +252,9 @@ SANITIZE = ("-O1", "-std=c99", "-fsanitize=address,undefined", "-fno-sanitize-re
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["static", "caller", "io", "io_caller", "taps"])
+@pytest.mark.parametrize(
+    "option", ["static", "caller", "io", "io_caller", "string", "external", "taps"]
+)
 def test_right_and_clean_under_sanitizers(tmp_path: Path, option: str) -> None:
     """Whole networks: buffers that share memory, outputs that chase their inputs."""
     machine = find_machine("host")

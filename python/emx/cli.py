@@ -111,6 +111,7 @@ def _add_compile(commands: Commands) -> None:
         "--detect-target", type=Path, metavar="FILE", help="the target of these macros (-dM -E)"
     )
     _code_options(p)
+    p.add_argument("--arena-group", metavar="G", help="share the static arena G_arena")
     p.add_argument("--test", action="store_true", help="also write NAME_test.c and its vectors")
     p.add_argument("--taps", action="store_true", help="call emx_test_tap() after every layer")
     p.add_argument("--rtol", type=float, default=Options.rtol, help="tolerance of NAME_test.c")
@@ -209,6 +210,7 @@ def _export_options(p: argparse.ArgumentParser) -> None:
 def _code_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--io-arena", action="store_true", help="inputs and outputs live in the arena")
     p.add_argument("--arena", choices=("static", "caller"), default="static")
+    p.add_argument("--weights", choices=("incbin", "string", "external"), default="incbin")
     p.add_argument("--weights-section", metavar="S")
     p.add_argument("--arena-section", metavar="S")
     p.add_argument("--max-arena-bytes", type=int, metavar="N", help="a larger arena is an error")
@@ -223,6 +225,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         io_arena=args.io_arena,
         arena=args.arena,
+        weights=args.weights,
         weights_section=args.weights_section,
         arena_section=args.arena_section,
         max_arena_bytes=args.max_arena_bytes,
@@ -290,7 +293,12 @@ def _compile(args: argparse.Namespace) -> int:
             hint="run cmake again",
         )
     options = replace(
-        _options(args), test=args.test, taps=args.taps, rtol=args.rtol, atol=args.atol
+        _options(args),
+        arena_group=args.arena_group,
+        test=args.test,
+        taps=args.taps,
+        rtol=args.rtol,
+        atol=args.atol,
     )
     artifacts = generate(bundle, target, options)
     if args.plan_only:

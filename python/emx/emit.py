@@ -16,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from emx.blob import pack
+from emx.blob import HEADER_BYTES, byte_rows, code_hash, header, literals, pack
 from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
@@ -27,6 +27,7 @@ from emx.c_text import (
     port,
     prototype,
 )
+from emx.errors import EmxError
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
 from emx.options import Options
@@ -52,23 +53,39 @@ def emit(
     blob = pack(program.weights)
     facts = manifest(plan, options, model_hash=model_hash, weights=blob.data, version=version)
     context = _context(plan, options, len(blob.data), facts)
-    section = options.weights_section or f".rodata.emx_weights.{name}"
+    file = blob.data
+    if options.weights == "external":
+        code = _code_hash(name, context)
+        context["code_hash"] = byte_rows(bytes.fromhex(code))
+        facts = {**facts, "code_hash": code, "weights_file_bytes": HEADER_BYTES + len(file)}
+        file = header(blob.data, code_hash=code, model_hash=model_hash) + file
     text = {
         f"{name}.h": _render("model.h.j2", context),
         f"{name}.c": _render("model.c.j2", context),
-        f"{name}_weights.c": _blob_source(name, "weights", blob.data, section, version),
         f"{name}.json": json.dumps(facts, indent=1) + "\n",
     }
-    binary = {f"{name}_weights.bin": blob.data}
+    binary = {f"{name}_weights.bin": file}
+    if options.weights != "external" or options.test:
+        section = options.weights_section or f".rodata.emx_weights.{name}"
+        text[f"{name}_weights.c"] = _blob_source(name, "weights", file, section, options, version)
     if options.test:
         test = vector_blob(plan, vectors)
         binary[f"{name}_vectors.bin"] = test.data
         section = f".rodata.emx_vectors.{name}"
-        text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test.data, section, version)
+        text[f"{name}_vectors.c"] = _blob_source(
+            name, "vectors", test.data, section, options, version
+        )
         text[f"{name}_test.c"] = _render(
             "test.c.j2", {**context, **test_tables(plan, options, blob, test, vectors)}
         )
     return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts)
+
+
+def _code_hash(name: str, context: Mapping[str, Any]) -> str:
+    """What weights that are bound at run time must fit: NAME.c, but for this hash."""
+    if not context["weights_bytes"]:
+        raise EmxError(f"{name} has no weights to bind", hint="leave out --weights external")
+    return code_hash(_render("model.c.j2", context))
 
 
 @cache
@@ -91,8 +108,13 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
     return text
 
 
-def _blob_source(name: str, kind: str, data: bytes, section: str, version: str) -> str:
+def _blob_source(
+    name: str, kind: str, data: bytes, section: str, options: Options, version: str
+) -> str:
+    """The C file that has `data` as the symbol NAME_KIND."""
+    rows = literals(data) if options.weights == "string" else []
     context = {
+        "rows": rows,
         "file": f"{name}_{kind}.c",
         "blob": f"{name}_{kind}.bin",
         "symbol": f"{name}_{kind}",
@@ -138,6 +160,11 @@ def _context(
         "align": ALIGN,
         "arena_section": options.arena_section or f".bss.emx_arena.{program.name}",
         "static_arena": options.arena == "static",
+        "arena": f"{options.arena_group or program.name}_arena",
+        "arena_group": options.arena_group,
+        "weights": options.weights,
+        "code_hash": [],
+        "weights_file_bytes": HEADER_BYTES + weights_bytes,
         "io_arena": options.io_arena,
         "inputs": [port(n, b, plan) for n, b in program.inputs],
         "outputs": [port(n, b, plan) for n, b in program.outputs],

@@ -13,6 +13,10 @@ class Options:
 
     io_arena         inputs and outputs live in the arena, reached by accessors
     arena            "static": NAME_run() has an arena of its own; "caller": only NAME_run_in()
+    arena_group      the static arena is GROUP_arena, which the models of a group share and the
+                     program defines
+    weights          "incbin": embedded by the assembler; "string": by string literals, for any
+                     compiler; "external": not linked in, bound by NAME_bind_weights()
     weights_section  linker section of the weights; default .rodata.emx_weights.NAME
     arena_section    linker section of the static arena; default .bss.emx_arena.NAME
     max_arena_bytes, max_weights_bytes   more is an error
@@ -26,6 +30,8 @@ class Options:
 
     io_arena: bool = False
     arena: str = "static"
+    arena_group: str | None = None
+    weights: str = "incbin"
     weights_section: str | None = None
     arena_section: str | None = None
     max_arena_bytes: int | None = None

@@ -16,11 +16,14 @@ from emx.ops.movement import Copy, Reshape
 from emx.program import Buffer, Instance, Program, Step
 from emx.target import Target
 
+# After NAME_, what the generated C calls its own.
+SYMBOLS = ("weights", "arena", "run", "run_in", "bind_weights", "bound", "code_hash")
+
 
 def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
     """Bind every node to a kernel. EmxError with all nodes that no kernel can do."""
     graph = own_outputs(graph)
-    names = Names(f"{graph.name}_{symbol}" for symbol in ("weights", "arena", "run", "run_in"))
+    names = Names(f"{graph.name}_{symbol}" for symbol in SYMBOLS)
     buffers = _Buffers(graph, names, io_arena)
     kernels, problems = _kernels(graph, target)
     if problems:

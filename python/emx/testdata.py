@@ -43,7 +43,7 @@ def test_tables(
         "atol": c_scalar(options.atol),
         "inputs": [{**port(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs],
         "outputs": [{**port(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs],
-        "weights": [_weight(n, first[n], t.nbytes, blob) for n, t in program.weights.items()],
+        "weight_table": [_weight(n, first[n], t.nbytes, blob) for n, t in program.weights.items()],
         "steps": [_step(s, plan, test) for s in program.steps],
     }
 

@@ -28,6 +28,11 @@ def words(text: str) -> str:
         ("emx_add_model(net MODEL net.emx SEED)", "emx_add_model(net): no value for SEED"),
         ("emx_add_model(net net.emx PREFIX 1st)", "PREFIX 1st is no C identifier"),
         ("emx_add_model(net net.emx MAX_CODE_BYTES 4K)", "is a number of bytes, not 4K"),
+        ("emx_add_model(net net.emx WEIGHTS HEX)", "INCBIN, STRING or EXTERNAL, not HEX"),
+        ("emx_add_model(net net.emx ARENA_GROUP a-b)", "ARENA_GROUP a-b is no C identifier"),
+        ("emx_add_model(net net.emx ARENA CALLER ARENA_GROUP g)", "with ARENA CALLER the arena is"),
+        ("emx_add_model(net net.emx ARENA_GROUP g)\n"
+         "emx_add_model(two net.emx ARENA_GROUP g ARENA_SECTION .s)", "lies in the section"),
         ("emx_add_model(net net.emx ARENA HEAP)", "ARENA is STATIC or CALLER, not HEAP"),
         ("emx_add_model(net net.emx SEED 1)", "SEED was decided when net.emx was exported"),
         ("emx_add_model(net no.pt2)", "emx_add_model(net): there is no model"),
