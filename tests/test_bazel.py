@@ -84,7 +84,7 @@ class Workspace:
         return self.path / "bazel-bin" / name
 
     def run(self, command: str, *arguments: str, ok: bool = True) -> str:
-        """Everything that Bazel printed but the steps of its sandbox, which Debian's prints."""
+        """Everything that Bazel printed."""
         done = subprocess.run(
             [
                 BAZEL, "--nohome_rc", f"--output_user_root={self.servers}",
@@ -92,9 +92,8 @@ class Workspace:
             ],
             cwd=self.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        lines = [s for s in done.stdout.splitlines() if "linux-sandbox" not in s]
-        assert (done.returncode == 0) == ok, "\n".join(lines)
-        return "\n".join(lines)
+        assert (done.returncode == 0) == ok, done.stdout
+        return done.stdout
 
     def build(self, *arguments: str, command: str = "build", ok: bool = True) -> str:
         return self.run(
