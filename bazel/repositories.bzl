@@ -28,11 +28,6 @@ def _facts(ctx, board):
     """boards/<board>/board.json, and what its family has in common."""
     facts = _read_json(ctx, board + "/board.json")
     if "family" not in facts:
-        if "system" not in facts:  # SHIM
-            facts["system"] = "Generic"
-            facts["startup"] = ["startup.c", "syscalls.c"]
-            facts["emulator_args"] = facts["emulator_args"] + ["-kernel"]
-            facts["float_printf"] = ["-Wl,-u,_printf_float"]
         return facts
     common = _read_json(ctx, "common/%s.json" % facts["family"])
     common.update(facts)

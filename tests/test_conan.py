@@ -153,6 +153,7 @@ def default_board(core: str) -> str:
 
 def test_packages_of_two_cores_are_two(conan: Conan, package: Path, tmp_path: Path) -> None:
     """Also where Conan's settings agree; and they are the same two on another machine."""
+    assert CORES == sorted(p.name for p in PROFILES.iterdir() if not p.suffix)
     (tmp_path / "conanfile.py").write_text(LIBRARY)
     conan.run("export", tmp_path)
     names = ["default", *(PROFILES / core for core in CORES)]
