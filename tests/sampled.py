@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from emx.bundle import Arg, AtenNode, Bundle, Ref, Vectors
+from emx.exporter.convert import torch_dtype
 from emx.ir import Array, DType, Origin, TensorType
 from emx.ops import modules
 from emx.sample import Sample, T
@@ -39,23 +40,42 @@ def bundle_of(name: str, sample: Sample) -> Bundle:
         if not isinstance(a, T):
             return a
         shape = a.shape if a.const else (VECTORS, *a.shape)
-        data = random.uniform(a.low, a.high, shape).astype(np.float32)
-        (tensors if a.const else inputs)[name] = data
+        (tensors if a.const else inputs)[name] = _data(random, a, shape)
         return Ref(name)
 
     args: list[Arg] = [argument(a, f"t{i}") for i, a in enumerate(sample.args)]
-    results = [_call(sample.target, args, tensors, inputs, v) for v in range(VECTORS)]
-    outputs = tuple(TensorType(tuple(t.shape), DType.F32) for t in results[0])
-    node = AtenNode("call", sample.target, tuple(args), {}, outputs, Origin("m", "net.py:1", "y"))
-    values = np.stack([r[0].numpy() for r in results])
+    kwargs: dict[str, Arg] = {k: argument(a, k) for k, a in sample.kwargs}
+    results = [_call(sample.target, args, kwargs, tensors, inputs, v) for v in range(VECTORS)]
+    outputs = tuple(TensorType(tuple(t.shape), DType.of(t.numpy().dtype)) for t in results[0])
+    origin = Origin("m", "net.py:1", "y")
+    node = AtenNode("call", sample.target, tuple(args), kwargs, outputs, origin)
+    values = [np.stack([r[i].numpy() for r in results]) for i in range(sample.outputs)]
+    names = [f"y{i or ''}" for i in range(sample.outputs)]
     return Bundle(
         name=name,
-        inputs=tuple((k, TensorType(v.shape[1:], DType.F32)) for k, v in inputs.items()),
-        outputs=(("y", Ref(node.output_names[0])),),
+        inputs=tuple((k, TensorType(v.shape[1:], DType.of(v.dtype))) for k, v in inputs.items()),
+        outputs=tuple((n, Ref(o)) for n, o in zip(names, node.output_names, strict=False)),
         nodes=(node,),
         tensors=tensors,
-        vectors=Vectors(inputs, {"y": values}, {node.output_names[0]: values[0]}),
+        vectors=Vectors(
+            inputs,
+            dict(zip(names, values, strict=True)),
+            {o: v[0] for o, v in zip(node.output_names, values, strict=False)},
+        ),
     )
+
+
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
+
+
+def _data(random: np.random.Generator, a: T, shape: tuple[int, ...]) -> Array:
+    if a.dtype is not DType.F32:
+        return random.integers(int(a.low), int(a.high), shape).astype(a.dtype.numpy)
+    data = np.asarray(random.uniform(a.low, a.high, shape).astype(np.float32))
+    if a.special:
+        where = random.permutation(data.size)[: data.size // 2]
+        data.flat[where] = np.resize(SPECIAL, len(where))
+    return data
 
 
 def hash_of(name: str) -> int:
@@ -66,6 +86,7 @@ def hash_of(name: str) -> int:
 def _call(
     target: str,
     args: list[Arg],
+    kwargs: dict[str, Arg],
     tensors: dict[str, Array],
     inputs: dict[str, Array],
     vector: int,
@@ -78,8 +99,8 @@ def _call(
         if isinstance(a, Ref):
             data = tensors[a.name] if a.name in tensors else np.asarray(inputs[a.name][vector])
             return torch.from_numpy(data)
-        return a
+        return torch_dtype(a) if isinstance(a, DType) else a
 
     op = reduce(getattr, target.split(".")[1:], torch.ops.aten)
-    result = op(*map(tensor, args))
-    return result if isinstance(result, tuple) else (result,)
+    result = op(*map(tensor, args), **{k: tensor(a) for k, a in kwargs.items()})
+    return tuple(result) if isinstance(result, tuple | list) else (result,)

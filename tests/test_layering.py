@@ -23,7 +23,7 @@ HEADERS = sorted(INCLUDE.rglob("*.h"))
 # those below. What is not named is a tool that stages share, between `ops` and the stages.
 LAYERS = (
     ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "sample"),
-    ("builder", "window", "view", "options", "program", "scalars"),
+    ("builder", "window", "view", "pointwise", "options", "program", "scalars"),
     ("ops",),
     ("",),  # everything else
     ("api",),

@@ -52,7 +52,7 @@ class Builder:
         if beside:
             sibling = f"{beside.name.rpartition('.')[0]}.{label}"
             name = name if sibling in self.constants else sibling
-        self.constants[name] = np.ascontiguousarray(data)
+        self.constants[name] = np.asarray(data, order="C")
         return Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))
 
     def permuted(self, v: Value, data: Array) -> Value:
@@ -68,6 +68,35 @@ class Builder:
         if v.name not in self.constants:
             raise Unsupported(f"{what} is computed at run time", f"make {what} a parameter")
         return self.constants[v.name]
+
+
+def promoted(*args: Value | float | None) -> DType:
+    """PyTorch's common type of tensors and numbers. The highest kind of bool, integer and float
+    decides; tensors of rank 0, and numbers even more, decide only by a kind that others have not.
+    """
+    groups: tuple[list[DType], ...] = ([], [], [])
+    for a in args:
+        if isinstance(a, Value):
+            groups[0 if a.type.rank else 1].append(a.type.dtype)
+        elif a is not None:
+            groups[2].append(_type_of_number(a))
+    result = DType.BOOL
+    for i, group in enumerate(groups):
+        widest = max(group, key=_PROMOTION.index, default=DType.BOOL)
+        if _kind(widest) > _kind(result) or (not any(groups[:i]) and group):
+            result = widest
+    return result
+
+
+_PROMOTION = (DType.BOOL, DType.U8, DType.S8, DType.S16, DType.S32, DType.S64, DType.F32, DType.F64)
+
+
+def _kind(t: DType) -> int:
+    return 0 if t is DType.BOOL else 2 if t in (DType.F32, DType.F64) else 1
+
+
+def _type_of_number(v: float) -> DType:
+    return DType.BOOL if isinstance(v, bool) else DType.S64 if isinstance(v, int) else DType.F32
 
 
 def require_f32(*values: Value) -> None:

@@ -7,23 +7,26 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from emx.ir import DType
 from emx.kernel import Kernel, Param
 from emx.program import Plan
-from emx.scalars import c_float
+from emx.scalars import c_float, c_int
 
 
 def c_scalar(v: int | float) -> str:
-    return str(v) if isinstance(v, int) else c_float(v)
+    return c_int(v) if isinstance(v, int) else c_float(v)
 
 
 def _c_value(v: Param, field: str, varying: Sequence[str]) -> str:
-    if field in varying:
-        if isinstance(v, tuple):
-            return "{" + ", ".join(f"at->{field}[{i}]" for i in range(len(v))) + "}"
-        return f"at->{field}"
+    return _c_element(v, f"at->{field}" if field in varying else None)
+
+
+def _c_element(v: Param, place: str | None) -> str:
+    """A number, or arrays of them in braces; read from `place` at run time, if given."""
     if isinstance(v, tuple):
-        return "{" + ", ".join(map(c_scalar, v)) + "}"
-    return c_scalar(v)
+        parts = [_c_element(x, place and f"{place}[{i}]") for i, x in enumerate(v)]
+        return "{" + ", ".join(parts) + "}"
+    return place or c_scalar(v)
 
 
 def initialiser(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
@@ -41,7 +44,7 @@ def _rows(kernel: Kernel, varying: Sequence[str]) -> list[list[str]]:
     width = 0
     for _, group in groupby(kernel.params, lambda f: "lo" if f == "hi" else f.partition("_")[0]):
         fields = list(group)
-        sizes = [len(v) if isinstance(v := kernel.params[f], tuple) else 1 for f in fields]
+        sizes = [_numbers(kernel.params[f]) for f in fields]
         if max(sizes) > 1 and not set(fields).isdisjoint(varying):
             rows += [[f] for f in fields]
             width = 4
@@ -52,6 +55,10 @@ def _rows(kernel: Kernel, varying: Sequence[str]) -> list[list[str]]:
             rows.append(fields)
             width = sum(sizes)
     return rows
+
+
+def _numbers(v: Param) -> int:
+    return sum(map(_numbers, v)) if isinstance(v, tuple) else 1
 
 
 def aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
@@ -83,19 +90,9 @@ def mentions(expression: str, name: str) -> bool:
     return name in words
 
 
-def bare(expression: str) -> str:
-    """The expression without parentheses around all of it or around all that others enclose."""
-    opened: list[int] = []
-    pairs: dict[int, int] = {}
-    for i, c in enumerate(expression):
-        if c == "(":
-            opened.append(i)
-        elif c == ")":
-            pairs[opened.pop()] = i
-    whole = len(expression) - 1
-    idle = {i: j for i, j in pairs.items() if (i, j) == (0, whole) or pairs.get(i - 1) == j + 1}
-    dropped = {*idle.keys(), *idle.values()}
-    return "".join(c for i, c in enumerate(expression) if i not in dropped)
+def test_type(dtype: DType) -> str:
+    """The name of a type in emx_test.h."""
+    return f"EMX_TEST_{dtype.value.upper()}"
 
 
 def port(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
@@ -107,6 +104,7 @@ def port(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
         "NAME": b.name.upper(),
         "c": b.type.dtype.c,
         "type": str(b.type),
+        "test_type": test_type(b.type.dtype),
         "shape": list(b.type.dims),
         "len": b.type.size,
         "bytes": b.type.bytes,

@@ -20,7 +20,6 @@ from emx.blob import HEADER_BYTES, byte_rows, code_hash, header, literals, pack
 from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
-    bare,
     comment,
     initialiser,
     mentions,
@@ -189,9 +188,10 @@ def _signature(plan: Plan, options: Options, name: str, *first: str) -> str:
     if not options.io_arena:
         for const, ports in (("const ", plan.program.inputs), ("", plan.program.outputs)):
             for _, b in ports:
-                c = plan.program.buffers[b].type.dtype.c
+                t = plan.program.buffers[b].type
                 length = f"{plan.program.name}_{b}_LEN".upper()
-                parameters.append(f"{const}{c} {b}[{length}]")
+                array = f"{b}[{length}]" if t.size else f"*{b}"  # C has no empty arrays
+                parameters.append(f"{const}{t.dtype.c} {array}")
     return prototype(f"void {name}", parameters or ["void"])
 
 
@@ -230,32 +230,33 @@ def _member(name: str, data: Array) -> tuple[str, str]:
     return f"{dtype.c} {name}[{length}];", f"{TensorType(data.shape, dtype)}{padding}"
 
 
-def _struct(kernel: Kernel) -> str:
-    """Kernels of one header share the parameter struct emx_<header>_f32_t."""
-    return f"emx_{kernel.header}_f32_t"
-
-
 def _instance(i: Instance) -> dict[str, Any]:
     k = i.kernel
-    types = {"scratch": "void *", "y": "float *"}
-    types |= {o: f"const {DType.of(w.dtype).c} *" for o, w in k.weights.items()}
-    parameters = [f"const {_struct(k)} *at"] if i.varying else []
-    parameters += [types.get(o, "const float *") + o for o in k.operands]
+    parameters = [f"const {k.struct} *at"] if i.varying else []
+    parameters += [_parameter(k, o) for o in k.operands]
     functions = [f"{i.name}_{s.role}" for s in k.scalars]
+    arguments = ["x", "y"] if k.array else k.operands
     return {
-        "struct": _struct(k),
+        "struct": k.struct,
         "prototype": prototype(f"EMX_INSTANCE void {i.name}", parameters),
-        "call": f"{k.function}({', '.join(['&p', *functions, *k.operands])})",
+        "call": f"{k.function}({', '.join(['&p', *functions, *arguments])})",
         "fields": initialiser(k, i.varying),
+        "array": [o for o in k.operands if o != "y"] if k.array else [],
         "scalars": [_scalar(f, s) for f, s in zip(functions, k.scalars, strict=True)],
     }
 
 
+def _parameter(kernel: Kernel, operand: str) -> str:
+    const = "" if operand in ("y", "scratch") else "const "
+    return f"{const}{kernel.c_type(operand)} *{operand}"
+
+
 def _scalar(name: str, s: Scalar) -> dict[str, Any]:
+    parameters = [f"{t}{'' if t.endswith('*') else ' '}{a}" for t, a in s.parameters]
     return {
-        "prototype": f"EMX_INLINE float {name}({', '.join(f'float {a}' for a in s.args)})",
-        "expression": bare(s.expression),
-        "unused": [a for a in s.args if not mentions(s.expression, a)],
+        "prototype": prototype(f"EMX_INLINE void {name}", parameters),
+        "body": s.body,
+        "unused": [a for _, a in s.parameters if not any(mentions(line, a) for line in s.body)],
     }
 
 
@@ -266,7 +267,7 @@ def _varies(step: Step, instances: Sequence[Instance]) -> bool:
 def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
     return {
         "name": f"{step.name}_at",
-        "struct": _struct(step.kernel),
+        "struct": step.kernel.struct,
         "note": f"Parameters of {instance.name} in the layer {step.name}.",
         "fields": initialiser(step.kernel),
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Param = int | float | tuple[int, ...]
+Param: TypeAlias = "int | float | tuple[Param, ...]"
 Offsets = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -50,17 +50,24 @@ class Trace:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar C function that a kernel takes as its argument, after the parameters."""
+    """A C function on elements that a kernel takes as its argument, after the parameters.
 
-    role: str  # "f", "combine", "finish"
-    args: tuple[str, ...]
-    expression: str
+    role        what the kernel calls it: "f", "combine", "finish"
+    parameters  (C type, name) of each, in order; it returns nothing
+    body        its statements
+    """
+
+    role: str
+    parameters: tuple[tuple[str, str], ...]
+    body: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Kernel:
     """One call of a C kernel: `function(&params, operands..., y)`.
 
+    function   emx_NAME_f32 takes pointers to float, emx_NAME pointers to void: it moves elements of
+               any type, or leaves them to a scalar function
     operands   C parameter names in call order, `y` last: inputs of the node as they are (`inputs`,
                also constants), packed constants (`weights`, standing for the node's other inputs
                in order), `scratch`.
@@ -69,6 +76,8 @@ class Kernel:
                share an instance, and the rest is then read at run time.
     overlap    operand -> Trace for inputs that y may overlap; an input not named here must be
                disjoint from y.
+    types      operand -> C element type, where it is not the one that `function` says
+    array      True if `function` takes the operands before y as one array of pointers
     """
 
     header: str
@@ -80,6 +89,27 @@ class Kernel:
     scratch_bytes: int = 0
     overlap: Mapping[str, Trace] = field(default_factory=dict)
     scalars: tuple[Scalar, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    array: bool = False
+
+    @property
+    def struct(self) -> str:
+        """The parameter struct, one for all functions of a header and element type."""
+        return f"emx_{self.header}_f32_t" if self._is_float else f"emx_{self.header}_t"
+
+    @property
+    def _is_float(self) -> bool:
+        return self.function.endswith("_f32")
+
+    def c_type(self, operand: str) -> str:
+        """C element type of an operand."""
+        if operand == "scratch":
+            return "void"
+        if operand in self.types:
+            return self.types[operand]
+        packed = self.weights.get(operand)
+        whole = packed is not None and packed.dtype == np.int32
+        return "int32_t" if whole else "float" if self._is_float else "void"
 
     @property
     def operands(self) -> tuple[str, ...]:

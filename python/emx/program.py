@@ -24,8 +24,8 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Bytes the planner must reserve, a multiple of ALIGN."""
-        return -(-self.type.bytes // ALIGN) * ALIGN
+        """Bytes the planner must reserve, a multiple of ALIGN, also for no elements."""
+        return -(-max(self.type.bytes, 1) // ALIGN) * ALIGN
 
 
 @dataclass(frozen=True)

@@ -10,32 +10,49 @@ from emx.ir import DType
 
 @dataclass(frozen=True)
 class T:
-    """A tensor argument: random values of this shape; `const` makes it a parameter."""
+    """A tensor argument: random values of this shape, in [low, high); `const` makes it a
+    parameter. `special`: NaN, infinities and zeros of both signs are among them."""
 
     shape: tuple[int, ...]
     const: bool = False
     low: float = -1.0
     high: float = 1.0
     dtype: DType = DType.F32
+    special: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One call: `target(*args)`, e.g. Sample("aten.relu.default", T((3, 4)))."""
+    """One call: `target(*args, **kwargs)`, e.g. Sample("aten.relu.default", X(3, 4)), and how
+    many of its outputs are compared."""
 
     target: str
     args: tuple[object, ...]
+    kwargs: tuple[tuple[str, object], ...]
+    outputs: int
 
-    def __init__(self, target: str, *args: object) -> None:
+    def __init__(self, target: str, *args: object, outputs: int = 1, **kwargs: object) -> None:
+        object.__setattr__(self, "outputs", outputs)
         object.__setattr__(self, "target", target)
         object.__setattr__(self, "args", args)
+        object.__setattr__(self, "kwargs", tuple(kwargs.items()))
 
 
-def P(*shape: int, low: float = -1.0, high: float = 1.0) -> T:
+def P(*shape: int, low: float = -1.0, high: float = 1.0, dtype: DType = DType.F32) -> T:
     """A parameter of the sampled call."""
-    return T(shape, True, low, high)
+    return T(shape, True, low, high, dtype)
 
 
-def X(*shape: int, low: float = -1.0, high: float = 1.0) -> T:
+def X(*shape: int, low: float = -1.0, high: float = 1.0, special: bool = False) -> T:
     """An input of the sampled call."""
-    return T(shape, False, low, high)
+    return T(shape, False, low, high, special=special)
+
+
+def I(*shape: int, low: int = -9, high: int = 9, dtype: DType = DType.S64) -> T:  # noqa: E743
+    """An input of whole numbers."""
+    return T(shape, False, low, high, dtype)
+
+
+def B(*shape: int) -> T:
+    """An input of truth values."""
+    return T(shape, False, 0, 2, DType.BOOL)

@@ -163,7 +163,7 @@ class _Weights:
         if key not in self._seen:
             base = name.removesuffix(".folded").removesuffix(".permuted")
             self._seen[key] = self._names.unique(base)
-            self.table[self._seen[key]] = np.ascontiguousarray(data)
+            self.table[self._seen[key]] = np.asarray(data, order="C")
         return self._seen[key]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from emx.blob import Blob, pack
 from emx.bundle import Vectors
-from emx.c_text import c_scalar, port, string_literal
+from emx.c_text import c_scalar, port, string_literal, test_type
 from emx.options import Options
 from emx.program import ALIGN, Plan, Step
 
@@ -62,6 +62,7 @@ def _step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
         "name": s.name,
         "instance": plan.program.instances[s.instance].name,
         "origin": string_literal(str(s.origin)),
+        "test_type": test_type(plan.program.buffers[s.writes].type.dtype),
         "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
         "at": at or 0,
     }

@@ -20,6 +20,7 @@ static const bool dumping = false;
 // The comparison of one tensor, or of one output over all vectors. Differences are infinite where
 // only one side is NaN or infinite, and 0 where both are NaN or the same infinity.
 typedef struct {
+    emx_test_type_t type;
     float tolerance, scale; // scale: largest finite |eager|
     float max_abs;
     uint32_t vector, worst; // where: which vector, which element of it
@@ -71,14 +72,50 @@ static float difference(float a, float b)
     return a == b ? 0 : infinity;
 }
 
-static compare_t start_compare(const emx_test_model_t *m, const unsigned char *eager,
-                               uint32_t bytes)
+static uint32_t size_of(emx_test_type_t type)
+{
+    static const uint8_t sizes[] = {4, 1, 1, 2, 4, 8, 1};
+    return sizes[type];
+}
+
+// A whole number of `size` bytes, little-endian.
+static int64_t whole(const unsigned char *at, uint32_t size, bool has_sign)
+{
+    uint64_t bits = has_sign && at[size - 1] > 127 ? ~(uint64_t)0 : 0;
+    for (uint32_t i = size; i-- > 0;)
+        bits = bits << 8 | at[i];
+    return (int64_t)bits;
+}
+
+// As a float for messages; that may round large integers.
+static float element(emx_test_type_t type, const unsigned char *at)
+{
+    float value;
+    if (type != EMX_TEST_F32)
+        return (float)whole(at, size_of(type), type != EMX_TEST_U8 && type != EMX_TEST_BOOL);
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+// Integers that differ are at least 1 apart, however large they are.
+static float distance(emx_test_type_t type, const unsigned char *a, const unsigned char *b)
+{
+    const float d = difference(element(type, a), element(type, b));
+    if (type == EMX_TEST_F32)
+        return d;
+    return memcmp(a, b, size_of(type)) == 0 ? 0 : d > 1 ? d : 1;
+}
+
+static compare_t start_compare(const emx_test_model_t *m, emx_test_type_t type,
+                               const unsigned char *eager, uint32_t bytes)
 {
     compare_t c;
     memset(&c, 0, sizeof c);
+    c.type = type;
+    if (type != EMX_TEST_F32)
+        return c;
     for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
-        float want;
-        memcpy(&want, eager + i, sizeof want);
+        const float want = element(type, eager + i);
         const float size = difference(want, 0);
         if (is_finite(want) && size > c.scale)
             c.scale = size;
@@ -90,17 +127,16 @@ static compare_t start_compare(const emx_test_model_t *m, const unsigned char *e
 static void compare(compare_t *c, uint32_t vector, const void *y, const unsigned char *eager,
                     uint32_t bytes)
 {
-    for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
-        float got, want;
-        memcpy(&got, (const unsigned char *)y + i, sizeof got);
-        memcpy(&want, eager + i, sizeof want);
-        const float d = difference(got, want);
+    const uint32_t size = size_of(c->type);
+    for (uint32_t i = 0; i < bytes; i += size) {
+        const unsigned char *const got = (const unsigned char *)y + i;
+        const float d = distance(c->type, got, eager + i);
         if (d > c->max_abs) {
             c->max_abs = d;
             c->vector = vector;
-            c->worst = i / (uint32_t)sizeof(float);
-            c->got = got;
-            c->want = want;
+            c->worst = i / size;
+            c->got = element(c->type, got);
+            c->want = element(c->type, eager + i);
         }
     }
 }
@@ -154,7 +190,7 @@ void emx_test_tap(uint32_t step, const void *y)
     }
     if (tap.diverged)
         return;
-    tap.compare = start_compare(tap.model, eager, s->bytes);
+    tap.compare = start_compare(tap.model, s->type, eager, s->bytes);
     compare(&tap.compare, 0, y, eager, s->bytes);
     tap.diverged = !passes(&tap.compare);
     tap.step = step;
@@ -243,9 +279,10 @@ static bool check_runs(const emx_test_model_t *m)
 {
     static compare_t results[EMX_TEST_MAX_TENSORS];
     tap.diverged = false;
-    for (uint32_t i = 0; i < m->n_outputs; i++)
-        results[i] =
-            start_compare(m, m->vectors + m->outputs[i].offset, m->n_vectors * m->outputs[i].bytes);
+    for (uint32_t i = 0; i < m->n_outputs; i++) {
+        const emx_test_tensor_t *t = &m->outputs[i];
+        results[i] = start_compare(m, t->type, m->vectors + t->offset, m->n_vectors * t->bytes);
+    }
     for (uint32_t v = 0; v < m->n_vectors; v++) {
         run_vector(m, v);
         for (uint32_t i = 0; i < m->n_outputs; i++) {

@@ -11,9 +11,21 @@ extern "C" {
 
 enum { EMX_TEST_MAX_TENSORS = 64 }; // inputs, and outputs, of a model
 
+// Floats agree within the tolerance, all others exactly.
+typedef enum {
+    EMX_TEST_F32,
+    EMX_TEST_S8,
+    EMX_TEST_U8,
+    EMX_TEST_S16,
+    EMX_TEST_S32,
+    EMX_TEST_S64,
+    EMX_TEST_BOOL
+} emx_test_type_t;
+
 // An input or output. Vector v of it lies at vectors + offset + v * bytes.
 typedef struct {
     const char *name;
+    emx_test_type_t type;
     uint32_t bytes;  // of one vector
     uint32_t offset; // in emx_test_model_t.vectors
 } emx_test_tensor_t;
@@ -24,6 +36,7 @@ typedef struct {
     const char *name;   // "relu_1"
     const char *kernel; // "conv2d_f32_0"
     const char *origin; // "net.py:24: x = self.act(self.conv(x))  (module act)"
+    emx_test_type_t type;
     uint32_t bytes;
     uint32_t offset;
 } emx_test_step_t;
@@ -49,11 +62,11 @@ typedef struct {
     const unsigned char *vectors;
     uint32_t vectors_bytes;
     uint32_t vectors_crc32;
-    // Element i of an output passes if |y - eager| <= atol + rtol * (the output's largest |eager|).
+    // A float passes if |y - eager| <= atol + rtol * (the largest |eager| of its output).
     float rtol, atol;
-    // Memory for one vector's outputs: y[i] is aligned to 4 bytes and has outputs[i].bytes.
+    // Memory for one vector's outputs: y[i] is aligned to its type and has outputs[i].bytes.
     void *const *y;
-    // Run the model on one vector. x[i] is aligned to 4 bytes and has inputs[i].bytes.
+    // Run the model on one vector. x[i] is aligned to its type and has inputs[i].bytes.
     void (*run)(const void *const x[], void *const y[]);
 } emx_test_model_t;
 

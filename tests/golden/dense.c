@@ -4,7 +4,7 @@
 //
 // step  kernel            output     arena       MACs  source
 //    0  linear_f32_0      f32[6x12]  [112, 400)   576  models.py:69
-//    1  pointwise1_f32_0  f32[6x12]  [112, 400)     -  models.py:69
+//    1  pointwise_0       f32[6x12]  [112, 400)     -  models.py:69
 //    2  linear_add_f32_0  f32[6x8]   [0, 192)     576  models.py:70
 //    3  linear_f32_1      f32[6x3]   caller's     144  models.py:70
 #include "dense.h"
@@ -36,18 +36,21 @@ EMX_INSTANCE void linear_f32_0(const float *x, const float *w, const float *b, f
     emx_linear_f32(&p, x, w, b, y);
 }
 
-EMX_INLINE float pointwise1_f32_0_f(float a)
+EMX_INLINE void pointwise_0_f(const void *const *x, void *y)
 {
-    return emx_leaky_relu_f32(a, 0.1f);
+    const float a = *(const float *)x[0];
+    *(float *)y = emx_leaky_relu_f32(a, 0.1f);
 }
 
-EMX_INSTANCE void pointwise1_f32_0(const float *a, float *y)
+EMX_INSTANCE void pointwise_0(const void *a, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 1, 72},                            // extent
-        {0, 0, 0, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        1, 4,           // inputs, size
+        {1, 1, 1, 72},  // extent
+        {{0, 0, 0, 4}}, // step
     };
-    emx_pointwise1_f32(&p, pointwise1_f32_0_f, a, y);
+    const void *const x[] = {a};
+    emx_pointwise(&p, pointwise_0_f, x, y);
 }
 
 EMX_INSTANCE void linear_add_f32_0(
@@ -88,7 +91,7 @@ void dense_run_in(
     linear_f32_0(features, w->inner_weight, w->inner_bias, linear);
 
     // models.py:69: x = F.leaky_relu(self.inner(features), 0.1)
-    pointwise1_f32_0(linear, leaky_relu);
+    pointwise_0(linear, leaky_relu);
 
     // models.py:70: return self.last(features + self.outer(x))
     linear_add_f32_0(leaky_relu, features, w->outer_weight, w->outer_bias, add);

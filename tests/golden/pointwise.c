@@ -2,16 +2,16 @@
 //
 // pointwise for host: 9 layers, 0 MACs, weights 16 bytes, arena 352 bytes
 //
-// step  kernel            output      arena       MACs  source
-//    0  pointwise3_f32_0  f32[2x4x5]  [160, 320)     -  models.py:42
-//    1  reduce_f32_0      f32[2x1x1]  [0, 16)        -  models.py:43
-//    2  pointwise1_f32_0  f32[2x1x1]  [320, 336)     -  models.py:43
-//    3  pointwise2_f32_0  f32[2x4x5]  [0, 160)       -  models.py:43
-//    4  movement_f32_0    f32[2x4x6]  [160, 352)     -  models.py:44
-//    5  movement_f32_0    f32[2x4x5]  [0, 160)       -  models.py:45
-//    6  movement_f32_0    f32[2x2x5]  [160, 240)     -  models.py:45
-//    7  pointwise1_f32_1  f32[2x2x5]  [0, 80)        -  models.py:45
-//    8  movement_f32_0    f32[2x5x2]  [80, 160)      -  models.py:45
+// step  kernel       output      arena       MACs  source
+//    0  pointwise_0  f32[2x4x5]  [160, 320)     -  models.py:42
+//    1  reduce_0     f32[2x1x1]  [0, 16)        -  models.py:43
+//    2  pointwise_1  f32[2x1x1]  [320, 336)     -  models.py:43
+//    3  pointwise_2  f32[2x4x5]  [0, 160)       -  models.py:43
+//    4  movement_0   f32[2x4x6]  [160, 352)     -  models.py:44
+//    5  movement_0   f32[2x4x5]  [0, 160)       -  models.py:45
+//    6  movement_0   f32[2x2x5]  [160, 240)     -  models.py:45
+//    7  pointwise_3  f32[2x2x5]  [0, 80)        -  models.py:45
+//    8  movement_0   f32[2x5x2]  [80, 160)      -  models.py:45
 #include "pointwise.h"
 #include <emx/emx.h>
 #include <emx/kernels/movement.h>
@@ -31,71 +31,87 @@ EMX_STATIC_ASSERT(sizeof(pointwise_weights_t) == POINTWISE_WEIGHTS_BYTES,
                   "weights and code differ");
 
 // One function for each distinct kernel instance: what layers have in common is constant.
-EMX_INLINE float pointwise3_f32_0_f(float a, float b, float c)
+EMX_INLINE void pointwise_0_f(const void *const *x, void *y)
 {
-    return emx_gelu_f32((a * b) + c);
+    const float a = *(const float *)x[0];
+    const float b = *(const float *)x[1];
+    const float c = *(const float *)x[2];
+    *(float *)y = emx_gelu_f32((a * b) + c);
 }
 
-EMX_INSTANCE void pointwise3_f32_0(const float *a, const float *b, const float *c, float *y)
+EMX_INSTANCE void pointwise_0(const void *a, const void *b, const void *c, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 2, 4, 5},                              // extent
-        {0, 20, 5, 1}, {0, 0, 1, 0}, {0, 0, 0, 1}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        3, 4,                                         // inputs, size
+        {1, 2, 4, 5},                                 // extent
+        {{0, 80, 20, 4}, {0, 0, 4, 0}, {0, 0, 0, 4}}, // step
     };
-    emx_pointwise3_f32(&p, pointwise3_f32_0_f, a, b, c, y);
+    const void *const x[] = {a, b, c};
+    emx_pointwise(&p, pointwise_0_f, x, y);
 }
 
-EMX_INLINE float reduce_f32_0_combine(float acc, float v)
+EMX_INLINE void reduce_0_combine(emx_acc_t *acc, const void *x, int32_t i)
 {
-    return acc + v;
+    (void)i;
+    const float v = *(const float *)x;
+    acc->f += v;
 }
 
-EMX_INLINE float reduce_f32_0_finish(float acc, float n)
+EMX_INLINE void reduce_0_finish(const emx_acc_t *acc, float n, void *y)
 {
-    return acc / n;
+    *(float *)y = acc->f / n;
 }
 
-EMX_INSTANCE void reduce_f32_0(const float *x, float *y)
+EMX_INSTANCE void reduce_0(const void *x, void *y)
 {
-    const emx_reduce_f32_t p = {
-        {1, 1, 1, 2}, {0, 0, 0, 20}, // keep, keep_step
-        {1, 1, 1, 20}, {0, 0, 0, 1}, // over, over_step
-        0.0f,                        // init
+    const emx_reduce_t p = {
+        4,                           // size
+        {1, 1, 1, 2}, {0, 0, 0, 80}, // keep, keep_step
+        {1, 1, 1, 20}, {0, 0, 0, 4}, // over, over_step
+        0.0f, 0,                     // real, whole
     };
-    emx_reduce_f32(&p, reduce_f32_0_combine, reduce_f32_0_finish, x, y);
+    emx_reduce(&p, reduce_0_combine, reduce_0_finish, x, y);
 }
 
-EMX_INLINE float pointwise1_f32_0_f(float a)
+EMX_INLINE void pointwise_1_f(const void *const *x, void *y)
 {
-    return emx_sigmoid_f32(a);
+    const float a = *(const float *)x[0];
+    *(float *)y = emx_sigmoid_f32(a);
 }
 
-EMX_INSTANCE void pointwise1_f32_0(const float *a, float *y)
+EMX_INSTANCE void pointwise_1(const void *a, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 1, 2},                             // extent
-        {0, 0, 0, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        1, 4,           // inputs, size
+        {1, 1, 1, 2},   // extent
+        {{0, 0, 0, 4}}, // step
     };
-    emx_pointwise1_f32(&p, pointwise1_f32_0_f, a, y);
+    const void *const x[] = {a};
+    emx_pointwise(&p, pointwise_1_f, x, y);
 }
 
-EMX_INLINE float pointwise2_f32_0_f(float a, float b)
+EMX_INLINE void pointwise_2_f(const void *const *x, void *y)
 {
-    return a * b;
+    const float a = *(const float *)x[0];
+    const float b = *(const float *)x[1];
+    *(float *)y = a * b;
 }
 
-EMX_INSTANCE void pointwise2_f32_0(const float *a, const float *b, float *y)
+EMX_INSTANCE void pointwise_2(const void *a, const void *b, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 2, 20},                             // extent
-        {0, 0, 20, 1}, {0, 0, 1, 0}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        2, 4,                          // inputs, size
+        {1, 1, 2, 20},                 // extent
+        {{0, 0, 80, 4}, {0, 0, 4, 0}}, // step
     };
-    emx_pointwise2_f32(&p, pointwise2_f32_0_f, a, b, y);
+    const void *const x[] = {a, b};
+    emx_pointwise(&p, pointwise_2_f, x, y);
 }
 
-EMX_INSTANCE void movement_f32_0(const emx_movement_f32_t *at, const float *x, float *y)
+EMX_INSTANCE void movement_0(const emx_movement_t *at, const void *x, void *y)
 {
-    const emx_movement_f32_t p = {
+    const emx_movement_t p = {
+        4, // size
         {at->extent[0], at->extent[1], at->extent[2], at->extent[3], at->extent[4], at->extent[5]},
         at->x_start,
         {at->x_step[0], at->x_step[1], at->x_step[2], at->x_step[3], at->x_step[4], at->x_step[5]},
@@ -103,53 +119,60 @@ EMX_INSTANCE void movement_f32_0(const emx_movement_f32_t *at, const float *x, f
         {at->y_step[0], at->y_step[1], at->y_step[2], at->y_step[3], at->y_step[4], at->y_step[5]},
         at->fill_count, at->fill,
     };
-    emx_movement_f32(&p, x, y);
+    emx_movement(&p, x, y);
 }
 
-EMX_INLINE float pointwise1_f32_1_f(float a)
+EMX_INLINE void pointwise_3_f(const void *const *x, void *y)
 {
-    return emx_tanh_f32(a) - 0.25f;
+    const float a = *(const float *)x[0];
+    *(float *)y = emx_tanh_f32(a) - 0.25f;
 }
 
-EMX_INSTANCE void pointwise1_f32_1(const float *a, float *y)
+EMX_INSTANCE void pointwise_3(const void *a, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 1, 20},                            // extent
-        {0, 0, 0, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        1, 4,           // inputs, size
+        {1, 1, 1, 20},  // extent
+        {{0, 0, 0, 4}}, // step
     };
-    emx_pointwise1_f32(&p, pointwise1_f32_1_f, a, y);
+    const void *const x[] = {a};
+    emx_pointwise(&p, pointwise_3_f, x, y);
 }
 
-// Parameters of movement_f32_0 in the layer pad.
-static const emx_movement_f32_t pad_at = {
+// Parameters of movement_0 in the layer pad.
+static const emx_movement_t pad_at = {
+    4,                     // size
     {1, 1, 1, 1, 8, 5},    // extent
     0, {0, 0, 0, 0, 5, 1}, // x_start, x_step
     1, {0, 0, 0, 0, 6, 1}, // y_start, y_step
-    48, 0.5f,              // fill_count, fill
+    48, 1056964608,        // fill_count, fill
 };
 
-// Parameters of movement_f32_0 in the layer slice_1.
-static const emx_movement_f32_t slice_1_at = {
+// Parameters of movement_0 in the layer slice_1.
+static const emx_movement_t slice_1_at = {
+    4,                     // size
     {1, 1, 1, 1, 8, 5},    // extent
     1, {0, 0, 0, 0, 6, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 5, 1}, // y_start, y_step
-    0, 0.0f,               // fill_count, fill
+    0, 0,                  // fill_count, fill
 };
 
-// Parameters of movement_f32_0 in the layer slice_2.
-static const emx_movement_f32_t slice_2_at = {
+// Parameters of movement_0 in the layer slice_2.
+static const emx_movement_t slice_2_at = {
+    4,                      // size
     {1, 1, 1, 1, 4, 5},     // extent
     0, {0, 0, 0, 0, 10, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 5, 1},  // y_start, y_step
-    0, 0.0f,                // fill_count, fill
+    0, 0,                   // fill_count, fill
 };
 
-// Parameters of movement_f32_0 in the layer sub.
-static const emx_movement_f32_t sub_at = {
+// Parameters of movement_0 in the layer sub.
+static const emx_movement_t sub_at = {
+    4,                      // size
     {1, 1, 1, 2, 5, 2},     // extent
     0, {0, 0, 0, 10, 1, 5}, // x_start, x_step
     0, {0, 0, 0, 10, 2, 1}, // y_start, y_step
-    0, 0.0f,                // fill_count, fill
+    0, 0,                   // fill_count, fill
 };
 
 float *pointwise_x_in(void *arena)
@@ -184,21 +207,21 @@ void pointwise_run_in(void *arena)
     float *const sub_2 = (float *)(base + 0);     // f32[2x2x5]
 
     // models.py:42: x = F.gelu(x * self.scale + row)
-    pointwise3_f32_0(x, w->scale, row, gelu);
+    pointwise_0(x, w->scale, row, gelu);
 
     // models.py:43: x = x * torch.sigmoid(x.mean(dim=(1, 2), keepdim=True))
-    reduce_f32_0(gelu, mean);
-    pointwise1_f32_0(mean, sigmoid);
-    pointwise2_f32_0(gelu, sigmoid, mul_1);
+    reduce_0(gelu, mean);
+    pointwise_1(mean, sigmoid);
+    pointwise_2(gelu, sigmoid, mul_1);
 
     // models.py:44: x = F.pad(x, (1, 0), value=0.5).transpose(1, 2)
-    movement_f32_0(&pad_at, mul_1, pad);
+    movement_0(&pad_at, mul_1, pad);
 
     // models.py:45: return torch.tanh(x[:, 1:, ::2]) - 0.25
-    movement_f32_0(&slice_1_at, pad, slice_1);
-    movement_f32_0(&slice_2_at, slice_1, slice_2);
-    pointwise1_f32_1(slice_2, sub_2);
-    movement_f32_0(&sub_at, sub_2, sub);
+    movement_0(&slice_1_at, pad, slice_1);
+    movement_0(&slice_2_at, slice_1, slice_2);
+    pointwise_3(slice_2, sub_2);
+    movement_0(&sub_at, sub_2, sub);
 }
 
 static EMX_SECTION(".bss.emx_arena.pointwise") EMX_ALIGNED(POINTWISE_ARENA_ALIGN)

@@ -2,12 +2,12 @@
 //
 // several for cortex-m55: 5 layers, 0 MACs, weights 16 bytes, arena 32 bytes
 //
-// step  kernel            output    arena     MACs  source
-//    0  pointwise2_f32_0  f32[2x3]  caller's     -  models.py:56
-//    1  pointwise2_f32_1  f32[2x3]  [0, 32)      -  models.py:56
-//    2  reduce_f32_0      f32[]     caller's     -  models.py:56
-//    3  movement_f32_0    f32[2x3]  caller's     -
-//    4  movement_f32_0    f32[3]    caller's     -
+// step  kernel       output    arena     MACs  source
+//    0  pointwise_0  f32[2x3]  caller's     -  models.py:56
+//    1  pointwise_1  f32[2x3]  [0, 32)      -  models.py:56
+//    2  reduce_0     f32[]     caller's     -  models.py:56
+//    3  movement_0   f32[2x3]  caller's     -
+//    4  movement_0   f32[3]    caller's     -
 #include "several.h"
 #include <emx/emx.h>
 #include <emx/kernels/movement.h>
@@ -27,80 +27,93 @@ EMX_STATIC_ASSERT(sizeof(several_weights_t) == SEVERAL_WEIGHTS_BYTES,
                   "weights and code differ");
 
 // One function for each distinct kernel instance: what layers have in common is constant.
-EMX_INLINE float pointwise2_f32_0_f(float a, float b)
+EMX_INLINE void pointwise_0_f(const void *const *x, void *y)
 {
-    return emx_silu_f32(a + b);
+    const float a = *(const float *)x[0];
+    const float b = *(const float *)x[1];
+    *(float *)y = emx_silu_f32(a + b);
 }
 
-EMX_INSTANCE void pointwise2_f32_0(const float *a, const float *b, float *y)
+EMX_INSTANCE void pointwise_0(const void *a, const void *b, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 1, 6},                             // extent
-        {0, 0, 0, 1}, {0, 0, 0, 1}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        2, 4,                         // inputs, size
+        {1, 1, 1, 6},                 // extent
+        {{0, 0, 0, 4}, {0, 0, 0, 4}}, // step
     };
-    emx_pointwise2_f32(&p, pointwise2_f32_0_f, a, b, y);
+    const void *const x[] = {a, b};
+    emx_pointwise(&p, pointwise_0_f, x, y);
 }
 
-EMX_INLINE float pointwise2_f32_1_f(float a, float b)
+EMX_INLINE void pointwise_1_f(const void *const *x, void *y)
 {
-    return a * b;
+    const float a = *(const float *)x[0];
+    *(float *)y = a * a;
 }
 
-EMX_INSTANCE void pointwise2_f32_1(const float *a, const float *b, float *y)
+EMX_INSTANCE void pointwise_1(const void *a, void *y)
 {
-    const emx_pointwise_f32_t p = {
-        {1, 1, 1, 6},                             // extent
-        {0, 0, 0, 1}, {0, 0, 0, 1}, {0, 0, 0, 0}, // step_a, step_b, step_c
+    const emx_pointwise_t p = {
+        1, 4,           // inputs, size
+        {1, 1, 1, 6},   // extent
+        {{0, 0, 0, 4}}, // step
     };
-    emx_pointwise2_f32(&p, pointwise2_f32_1_f, a, b, y);
+    const void *const x[] = {a};
+    emx_pointwise(&p, pointwise_1_f, x, y);
 }
 
-EMX_INLINE float reduce_f32_0_combine(float acc, float v)
+EMX_INLINE void reduce_0_combine(emx_acc_t *acc, const void *x, int32_t i)
 {
-    return acc + v;
+    (void)i;
+    const float v = *(const float *)x;
+    acc->f += v;
 }
 
-EMX_INLINE float reduce_f32_0_finish(float acc, float n)
+EMX_INLINE void reduce_0_finish(const emx_acc_t *acc, float n, void *y)
 {
     (void)n;
-    return acc;
+    *(float *)y = acc->f;
 }
 
-EMX_INSTANCE void reduce_f32_0(const float *x, float *y)
+EMX_INSTANCE void reduce_0(const void *x, void *y)
 {
-    const emx_reduce_f32_t p = {
+    const emx_reduce_t p = {
+        4,                          // size
         {1, 1, 1, 1}, {0, 0, 0, 0}, // keep, keep_step
-        {1, 1, 1, 6}, {0, 0, 0, 1}, // over, over_step
-        0.0f,                       // init
+        {1, 1, 1, 6}, {0, 0, 0, 4}, // over, over_step
+        0.0f, 0,                    // real, whole
     };
-    emx_reduce_f32(&p, reduce_f32_0_combine, reduce_f32_0_finish, x, y);
+    emx_reduce(&p, reduce_0_combine, reduce_0_finish, x, y);
 }
 
-EMX_INSTANCE void movement_f32_0(const emx_movement_f32_t *at, const float *x, float *y)
+EMX_INSTANCE void movement_0(const emx_movement_t *at, const void *x, void *y)
 {
-    const emx_movement_f32_t p = {
+    const emx_movement_t p = {
+        4,                     // size
         {at->extent[0], at->extent[1], at->extent[2], at->extent[3], at->extent[4], at->extent[5]},
         0, {0, 0, 0, 0, 0, 1}, // x_start, x_step
         0, {0, 0, 0, 0, 0, 1}, // y_start, y_step
-        0, 0.0f,               // fill_count, fill
+        0, 0,                  // fill_count, fill
     };
-    emx_movement_f32(&p, x, y);
+    emx_movement(&p, x, y);
 }
 
-// Parameters of movement_f32_0 in the layer int_1.
-static const emx_movement_f32_t int_1_at = {
+// Parameters of movement_0 in the layer int_1.
+static const emx_movement_t int_1_at = {
+    4,                     // size
     {1, 1, 1, 1, 1, 6},    // extent
     0, {0, 0, 0, 0, 0, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 0, 1}, // y_start, y_step
-    0, 0.0f,               // fill_count, fill
+    0, 0,                  // fill_count, fill
 };
 
-// Parameters of movement_f32_0 in the layer clone.
-static const emx_movement_f32_t clone_at = {
+// Parameters of movement_0 in the layer clone.
+static const emx_movement_t clone_at = {
+    4,                     // size
     {1, 1, 1, 1, 1, 3},    // extent
     0, {0, 0, 0, 0, 0, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 0, 1}, // y_start, y_step
-    0, 0.0f,               // fill_count, fill
+    0, 0,                  // fill_count, fill
 };
 
 void several_run_in(
@@ -119,11 +132,11 @@ void several_run_in(
     float *const mul = (float *)(base + 0); // f32[2x3]
 
     // models.py:56: return int, self.table.clone(), F.silu(y + int), (y * y).sum()
-    pointwise2_f32_0(y, m_int, silu);
-    pointwise2_f32_1(y, y, mul);
-    reduce_f32_0(mul, sum_1);
+    pointwise_0(y, m_int, silu);
+    pointwise_1(y, mul);
+    reduce_0(mul, sum_1);
 
     // (added by emx)
-    movement_f32_0(&int_1_at, m_int, int_1);
-    movement_f32_0(&clone_at, w->table, clone);
+    movement_0(&int_1_at, m_int, int_1);
+    movement_0(&clone_at, w->table, clone);
 }

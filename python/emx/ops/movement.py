@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from emx.builder import Builder, Lowering, axis_of, require_f32
-from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
+from emx.builder import Builder, Lowering, axis_of
+from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel
 from emx.sample import Sample, X
 
@@ -50,16 +50,22 @@ class Movement(Op):
             raise Unsupported(f"moving {len(extent)} axes is not supported", "reshape first")
         return Kernel(
             header="movement",
-            function="emx_movement_f32",
+            function="emx_movement",
             inputs={"x": 0},
             params={
+                "size": node.output.type.dtype.bytes,
                 "extent": _aligned(extent, 1),
                 "x_start": m.x_start, "x_step": _aligned(x_step, 0),
                 "y_start": m.y_start, "y_step": _aligned(y_step, 0),
-                "fill_count": m.fill_count, "fill": m.fill,
+                "fill_count": m.fill_count, "fill": _bits(m.fill, node.output.type.dtype),
             },
-            key=(),
+            key=("size",),
         )  # fmt: skip
+
+
+def _bits(value: float, dtype: DType) -> int:
+    """The bits of an element, as a whole number."""
+    return int.from_bytes(np.array(value, dtype.numpy).tobytes(), "little")
 
 
 @dataclass(frozen=True)
@@ -266,7 +272,6 @@ def lower_pad(
 ) -> Value:
     """aten.pad(x, pad, mode, value) and aten.constant_pad_nd(x, pad, value); pad counts from the
     last axis, (before, after) each."""
-    require_f32(x)
     if isinstance(mode, str) and mode != "constant":
         raise Unsupported(f"padding of mode {mode} is not supported", "use constant padding")
     fill = mode if not isinstance(mode, str) else value
@@ -284,21 +289,18 @@ def lower_slice(
     end: int | None = None,
     step: int = 1,
 ) -> Value:
-    require_f32(x)
     axis = axis_of(axis, x.type.rank)
     first, last, _ = slice(start, end).indices(x.type.dims[axis])
     return b.node(Slice(axis, first, max(0, -(-(last - first) // step)), step), x)
 
 
 def lower_select(b: Builder, x: Value, axis: int, index: int) -> Value:
-    require_f32(x)
     axis = axis_of(axis, x.type.rank)
     y = b.node(Slice(axis, index % x.type.dims[axis], 1), x)
     return lower_squeeze(b, y, axis)
 
 
 def lower_expand(b: Builder, x: Value, shape: Sequence[int], implicit: bool = False) -> Value:
-    require_f32(x)
     dims = (1,) * (len(shape) - x.type.rank) + x.type.dims
     return b.node(Expand(tuple(d if n == -1 else n for n, d in zip(shape, dims, strict=True))), x)
 

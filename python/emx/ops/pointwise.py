@@ -1,146 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""y[i] = f(a[i], b[i], ...) with NumPy's broadcasting, f made of the table in emx/scalars.py.
-
-A chain of rows is an expression, so fused operators are one loop.
-"""
+"""Arithmetic and activations: rows of the pointwise table, and what is made of a few of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf, prod
-from typing import ClassVar
+from math import inf
 
-import numpy as np
-
-from emx.builder import Builder, Lowering, require_f32
-from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
-from emx.kernel import Kernel, Scalar, Trace
-from emx.sample import P, Sample, X
-from emx.scalars import TABLE, Call
-
-
-@dataclass(frozen=True)
-class Pointwise(Op):
-    """`expr` of inputs that broadcast to the output's shape."""
-
-    name: ClassVar[str] = "pointwise"
-    MAX_INPUTS: ClassVar[int] = 3
-    MAX_RANK: ClassVar[int] = 4
-    expr: Call
-
-    def infer(self, *types: TensorType) -> TensorType:
-        try:
-            shape = np.broadcast_shapes(*(t.dims for t in types))
-        except ValueError:
-            text = " and ".join(map(str, types))
-            raise Unsupported(f"{text} do not broadcast", "make the shapes agree") from None
-        return TensorType(shape, types[0].dtype)
-
-    def reference(self, *arrays: Array) -> Array:
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        return np.broadcast_to(self.expr.evaluate(arrays), shape)
-
-    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
-        shape = node.output.type.dims
-        extent, steps = collapse(shape, [v.type.dims for v in node.inputs])
-        if len(extent) > self.MAX_RANK:
-            raise Unsupported(
-                f"broadcasting over {len(extent)} axes is not supported", "expand the tensor first"
-            )
-        names = ("a", "b", "c")[: len(node.inputs)]
-        at = np.arange(prod(shape)) * 4
-        in_order = Trace(at, at + 4, at, at + 4)
-        return Kernel(
-            header="pointwise",
-            function=f"emx_pointwise{len(names)}_f32",
-            inputs={k: i for i, k in enumerate(names)},
-            params={
-                "extent": right_aligned(extent, self.MAX_RANK, 1),
-                **{
-                    f"step_{k}": right_aligned(steps[i] if i < len(steps) else (), self.MAX_RANK, 0)
-                    for i, k in enumerate("abc")
-                },
-            },
-            key=("step_a", "step_b", "step_c"),
-            overlap={
-                k: in_order for k, v in zip(names, node.inputs, strict=True) if v.type.dims == shape
-            },
-            scalars=(Scalar("f", names, self.expr.c(names)),),
-        )
-
-
-def right_aligned(values: tuple[int, ...], rank: int, fill: int) -> tuple[int, ...]:
-    return (fill,) * (rank - len(values)) + values
-
-
-def collapse(
-    shape: tuple[int, ...], operands: list[tuple[int, ...]]
-) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Merge axes that every operand walks in one stride: (extents, steps of each operand)."""
-    steps = [_broadcast_steps(s, len(shape)) for s in operands]
-    extent: list[int] = []
-    merged: list[list[int]] = [[] for _ in operands]
-    for axis, n in enumerate(shape):
-        if n == 1:
-            continue
-        if extent and all(m[-1] == s[axis] * n for m, s in zip(merged, steps, strict=True)):
-            extent[-1] *= n
-            for m, s in zip(merged, steps, strict=True):
-                m[-1] = s[axis]
-        else:
-            extent.append(n)
-            for m, s in zip(merged, steps, strict=True):
-                m.append(s[axis])
-    return tuple(extent), [tuple(m) for m in merged]
-
-
-def _broadcast_steps(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    steps, step = [], 1
-    for n in reversed(shape):
-        steps.append(0 if n == 1 else step)
-        step *= n
-    return (0,) * (rank - len(shape)) + tuple(reversed(steps))
-
-
-def apply(b: Builder, row: str, *args: Value | float) -> Value:
-    """One row of the table on tensors and numbers; a constant operand may stay a tensor."""
-    values = [a for a in args if isinstance(a, Value)]
-    require_f32(*values)
-    index = iter(range(len(values)))
-    call = Call(row, tuple(next(index) if isinstance(a, Value) else float(a) for a in args))
-    return b.node(Pointwise(call), *values)
-
-
-def _row_lowering(row: str) -> Lowering:
-    def lower(b: Builder, *args: Value | float) -> Value:
-        return apply(b, row, *args)
-
-    return lower
+from emx.builder import Builder, Lowering, promoted
+from emx.ir import DType, Unsupported, Value
+from emx.pointwise import apply, compute, row_lowering
+from emx.sample import B, I, P, Sample, X
+from emx.scalars import TABLE
 
 
 def _sum_lowering(row: str) -> Lowering:
     def lower(b: Builder, x: Value, y: Value | float, alpha: float = 1) -> Value:
-        scaled = y if alpha == 1 else y * alpha if not isinstance(y, Value) else None
-        return apply(b, row, x, apply(b, "mul", y, alpha) if scaled is None else scaled)
+        if alpha == 1:
+            return _sum(b, row, x, y)
+        scaled = (
+            compute(b, "mul", promoted(x, y, alpha), y, alpha)
+            if isinstance(y, Value)
+            else y * alpha
+        )
+        return _sum(b, row, x, scaled)
 
     return lower
 
 
+def _sum(b: Builder, row: str, x: Value | float, y: Value | float) -> Value:
+    """Sums of bool are unions, as in PyTorch."""
+    return apply(b, "or" if promoted(x, y) is DType.BOOL else row, x, y)
+
+
 def lower_rsub(b: Builder, x: Value, y: Value | float, alpha: float = 1) -> Value:
-    if alpha != 1:
-        raise Unsupported("rsub with a factor is not supported", "write the product out")
-    return apply(b, "sub", y, x)
+    return apply(b, "sub", y, x if alpha == 1 else apply(b, "mul", x, alpha))
+
+
+def lower_mul(b: Builder, x: Value, y: Value | float) -> Value:
+    return apply(b, "and" if promoted(x, y) is DType.BOOL else "mul", x, y)
+
+
+def lower_div_mode(
+    b: Builder, x: Value, y: Value | float, rounding_mode: str | None = None
+) -> Value:
+    rows = {None: "div", "floor": "floor_divide", "trunc": "trunc_divide"}
+    return apply(b, rows[rounding_mode], x, y)
+
+
+def lower_clamp_tensor(
+    b: Builder, x: Value, lo: Value | None = None, hi: Value | None = None
+) -> Value:
+    x = x if lo is None else apply(b, "maximum", x, lo)
+    return x if hi is None else apply(b, "minimum", x, hi)
+
+
+def lower_clamp_max(b: Builder, x: Value, hi: float) -> Value:
+    return lower_clamp(b, x, None, hi)
+
+
+def lower_softshrink(b: Builder, x: Value, bound: float = 0.5) -> Value:
+    return apply(b, "sub", x, apply(b, "clamp", x, -bound, bound))
+
+
+def lower_glu(b: Builder, x: Value, dim: int = -1) -> Value:
+    half = x.type.dims[dim] // 2
+    first, second = (b.aten("aten.slice.Tensor", x, dim, i * half, (i + 1) * half) for i in (0, 1))
+    return apply(b, "mul", first, apply(b, "sigmoid", second))
 
 
 def lower_relu(b: Builder, x: Value) -> Value:
-    return apply(b, "clamp", x, 0.0, inf)
+    return compute(b, "clamp", x.type.dtype, x, 0.0, inf)
 
 
 def lower_clamp(b: Builder, x: Value, lo: float | None = None, hi: float | None = None) -> Value:
     if lo != lo or hi != hi:
         raise Unsupported("clamp with a bound of NaN is not supported", "give it a number")
-    return apply(b, "clamp", x, -inf if lo is None else lo, inf if hi is None else hi)
+    dtype = promoted(x, lo, hi)
+    return compute(b, "clamp", dtype, x, -inf if lo is None else lo, inf if hi is None else hi)
 
 
 def lower_hardtanh(b: Builder, x: Value, lo: float = -1.0, hi: float = 1.0) -> Value:
@@ -195,12 +130,28 @@ def lower_pow(b: Builder, x: Value, exponent: float) -> Value:
 
 
 ATEN: dict[str, Lowering] = {
-    **{aten: _row_lowering(name) for name, row in TABLE.items() for aten in row.aten},
+    **{
+        aten: row_lowering(name)
+        for name, row in TABLE.items()
+        for aten in row.aten
+        if row.c and not row.result
+    },
     "aten.add.Tensor": _sum_lowering("add"),
     "aten.add.Scalar": _sum_lowering("add"),
     "aten.sub.Tensor": _sum_lowering("sub"),
     "aten.sub.Scalar": _sum_lowering("sub"),
     "aten.rsub.Scalar": lower_rsub,
+    "aten.rsub.Tensor": lower_rsub,
+    "aten.mul.Tensor": lower_mul,
+    "aten.mul.Scalar": lower_mul,
+    "aten.div.Tensor_mode": lower_div_mode,
+    "aten.div.Scalar_mode": lower_div_mode,
+    "aten.clamp.Tensor": lower_clamp_tensor,
+    "aten.clamp_min.Tensor": lower_clamp_tensor,
+    "aten.clamp_min.default": lower_clamp,
+    "aten.clamp_max.default": lower_clamp_max,
+    "aten.softshrink.default": lower_softshrink,
+    "aten.glu.default": lower_glu,
     "aten.relu.default": lower_relu,
     "aten.relu6.default": lower_relu6,
     "aten.hardtanh.default": lower_hardtanh,
@@ -266,4 +217,83 @@ SAMPLES = (
     Sample("aten.prelu.default", X(7), P(1)),
     Sample("aten.rrelu.default", X(9), 0.125, 0.25, False),
     Sample("aten.threshold.default", X(9), 0.1, 20.0),
+    *(
+        Sample(f"aten.{row}.default", X(20, low=-3.0, high=3.0, special=True))
+        for row in (
+            "tan",
+            "atan",
+            "sinh",
+            "cosh",
+            "asinh",
+            "exp2",
+            "expm1",
+            "erfc",
+            "trunc",
+            "round",
+            "sign",
+            "relu",
+            "abs",
+            "neg",
+            "floor",
+            "ceil",
+            "exp",
+            "sigmoid",
+            "tanh",
+            "hardswish",
+            "silu",
+            "mish",
+            "sqrt",
+        )
+    ),
+    *(
+        Sample(f"aten.{row}.default", X(20, low=0.01, high=0.99))
+        for row in ("asin", "acos", "atanh", "log2", "log10", "log1p")
+    ),
+    Sample("aten.acosh.default", X(20, low=1.0, high=9.0)),
+    Sample("aten.maximum.default", X(9, special=True), X(9)),
+    Sample("aten.maximum.default", I(9), I(9)),
+    Sample("aten.minimum.default", I(9), I(9)),
+    Sample("aten.add.Tensor", I(3, 1), I(1, 4)),
+    Sample("aten.add.Tensor", I(3), X(3)),
+    Sample("aten.add.Tensor", I(3), I(3), alpha=2),
+    Sample("aten.add.Tensor", X(3), X(3), alpha=0.5),
+    Sample("aten.add.Tensor", I(3), 1.5),
+    Sample("aten.add.Tensor", B(5), B(5)),
+    Sample("aten.add.Tensor", X(0, 3), X(0, 1)),
+    Sample("aten.add.Tensor", X(2, 1, 3, 1, 2, 1), X(1, 2, 1, 2, 1, 2)),
+    Sample("aten.mul.Tensor", B(5), X(5)),
+    Sample("aten.mul.Tensor", B(5), B(5)),
+    Sample("aten.sub.Tensor", I(4), I(4)),
+    Sample("aten.rsub.Scalar", X(3), 1.0, 2.0),
+    Sample("aten.rsub.Tensor", X(3), X(3)),
+    Sample("aten.neg.default", I(4)),
+    Sample("aten.abs.default", I(4)),
+    Sample("aten.square.default", I(4)),
+    Sample("aten.sign.default", I(4)),
+    Sample("aten.sin.default", I(4)),
+    Sample("aten.clamp.default", I(9), -2, 3),
+    Sample("aten.clamp.default", I(9), -2),
+    Sample("aten.clamp.Tensor", X(9), X(9), X(9)),
+    Sample("aten.clamp_min.default", X(9), 0.25),
+    Sample("aten.clamp_min.Tensor", X(9), X(9)),
+    Sample("aten.clamp_max.default", X(9), 0.25),
+    Sample("aten.div.Tensor", I(6), I(6, low=1, high=9)),
+    *(
+        Sample("aten.div.Tensor_mode", x, y, rounding_mode=mode)
+        for mode in ("floor", "trunc")
+        for x, y in ((I(9), I(9, low=1, high=4)), (X(9), X(9, low=0.1, high=0.5)))
+    ),
+    Sample("aten.div.Scalar_mode", I(9), -2, rounding_mode="floor"),
+    Sample("aten.floor_divide.default", X(9), X(9, low=-0.5, high=-0.1)),
+    Sample("aten.floor_divide.Scalar", I(9), 3),
+    Sample("aten.remainder.Scalar", X(9), -0.3),
+    Sample("aten.remainder.Tensor", I(9), I(9, low=1, high=5)),
+    Sample("aten.remainder.Scalar", I(9), -3),
+    Sample("aten.fmod.Scalar", X(9), -0.3),
+    Sample("aten.fmod.Tensor", I(9), I(9, low=1, high=5)),
+    Sample("aten.atan2.default", X(9), X(9)),
+    Sample("aten.pow.Scalar", 2.0, X(9)),
+    Sample("aten.softshrink.default", X(20, low=-1.0), 0.25),
+    Sample("aten.glu.default", X(3, 8)),
+    Sample("aten.glu.default", X(4, 3), 0),
 )

@@ -26,4 +26,4 @@ def _fold(r: Rewriter, node: Node) -> Edit:
         return None
     wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in known]
     data = node.op.reference(*wide).astype(node.output.type.dtype.numpy)
-    return r.constant(node.output.name, np.ascontiguousarray(data))
+    return r.constant(node.output.name, np.asarray(data, order="C"))

@@ -11,8 +11,8 @@ from emx.ops.conv2d import Conv2d
 from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
 from emx.ops.movement import Permute, Reshape
-from emx.ops.pointwise import Pointwise
 from emx.passes.rewrite import Edit, Rewriter, inverse, replaced
+from emx.pointwise import Pointwise
 from emx.scalars import Call
 
 

@@ -11,9 +11,9 @@ from emx.ops.conv2d import Conv2d
 from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
 from emx.ops.movement import Pad, Permute
-from emx.ops.pointwise import Pointwise
 from emx.ops.pool2d import Pool2d
 from emx.passes.rewrite import Edit, Rewriter, replaced
+from emx.pointwise import Pointwise
 from emx.scalars import Call
 
 MAX_CALLS = 32  # of table rows in one expression: more gains nothing and is hard to read

@@ -14,7 +14,6 @@ from emx.ops.conv2d import Conv2d
 from emx.ops.group_norm import GroupNorm
 from emx.ops.layer_norm import LayerNorm
 from emx.ops.movement import Expand, Pad, Permute, Reshape, Slice
-from emx.ops.pointwise import Pointwise
 from emx.ops.reduce import Reduce
 from emx.ops.resample import Resample
 from emx.ops.rms_norm import RmsNorm
@@ -27,6 +26,7 @@ from emx.passes.reshape import (
     sink_reshape,
 )
 from emx.passes.rewrite import Edit, Rewriter, from_eager, inverse, replaced
+from emx.pointwise import Pointwise
 
 Perm = tuple[int, ...]
 

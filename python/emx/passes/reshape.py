@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from emx.ir import Node, Op, Value
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.movement import Pad, Permute, Reshape
-from emx.ops.pointwise import Pointwise
 from emx.passes.rewrite import Edit, Rewriter, from_eager, inverse, replaced
+from emx.pointwise import Pointwise
 
 Dims = tuple[int, ...]
 

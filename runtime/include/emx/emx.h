@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 // Generated code names the runtime it was made for; see EMX_CHECK_VERSION.
 #define EMX_VERSION_MAJOR 0
@@ -44,6 +45,7 @@
 #define EMX_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
+#define EMX_ASSUME_ALIGNED(pointer, n) __builtin_assume_aligned(pointer, n)
 #define EMX_ALIGNED(n) __attribute__((aligned(n)))
 #define EMX_SECTION(name) __attribute__((section(name)))
 

@@ -3,7 +3,6 @@
 #ifndef EMX_SCALAR_H
 #define EMX_SCALAR_H
 #include <emx/emx.h>
-#include <string.h>
 
 // 2^k for -126 <= k <= 127.
 EMX_INLINE float emx_pow2_f32(int32_t k)
@@ -74,6 +73,67 @@ EMX_INLINE float emx_max_f32(float a, float b) { return a > b || a != a ? a : b;
 EMX_INLINE float emx_min_f32(float a, float b) { return a < b || a != a ? a : b; }
 
 EMX_INLINE float emx_square_f32(float x) { return x * x; }
+
+EMX_INLINE float emx_sign_f32(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
+
+// x - y*floor(x/y): the remainder with the sign of y.
+EMX_INLINE float emx_remainder_f32(float x, float y)
+{
+    const float r = fmodf(x, y);
+    return r != 0.0f && (r < 0.0f) != (y < 0.0f) ? r + y : r;
+}
+
+// floor(x/y) of the exact quotient, as Python's x // y.
+EMX_INLINE float emx_floor_divide_f32(float x, float y)
+{
+    if (y == 0.0f) {
+        return x / y;
+    }
+    const float quotient = (x - emx_remainder_f32(x, y)) / y;
+    const float whole = floorf(quotient);
+    return quotient - whole > 0.5f ? whole + 1.0f : whole;
+}
+
+// Integers. A division by 0 gives 0; PyTorch raises an error.
+EMX_INLINE int64_t emx_max_s64(int64_t a, int64_t b) { return a > b ? a : b; }
+EMX_INLINE int64_t emx_min_s64(int64_t a, int64_t b) { return a < b ? a : b; }
+EMX_INLINE int64_t emx_abs_s64(int64_t x) { return x < 0 ? -x : x; }
+EMX_INLINE int64_t emx_square_s64(int64_t x) { return x * x; }
+EMX_INLINE int64_t emx_trunc_divide_s64(int64_t x, int64_t y) { return y == 0 ? 0 : x / y; }
+EMX_INLINE int64_t emx_fmod_s64(int64_t x, int64_t y) { return y == 0 ? 0 : x % y; }
+
+EMX_INLINE int64_t emx_clamp_s64(int64_t x, int64_t lo, int64_t hi)
+{
+    return emx_min_s64(emx_max_s64(x, lo), hi);
+}
+
+EMX_INLINE int64_t emx_remainder_s64(int64_t x, int64_t y)
+{
+    const int64_t r = emx_fmod_s64(x, y);
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
+}
+
+EMX_INLINE int64_t emx_floor_divide_s64(int64_t x, int64_t y)
+{
+    return emx_trunc_divide_s64(x - emx_remainder_s64(x, y), y);
+}
+
+// Towards zero; numbers out of range become the nearest integer that is in it, NaN becomes 0.
+EMX_INLINE int64_t emx_to_s64(float x)
+{
+    if (!(x > -9223372036854775808.0f)) {
+        return x != x ? 0 : INT64_MIN;
+    }
+    return x < 9223372036854775808.0f ? (int64_t)x : INT64_MAX;
+}
+
+EMX_INLINE int32_t emx_to_s32(float x)
+{
+    if (!(x > -2147483648.0f)) {
+        return x != x ? 0 : INT32_MIN;
+    }
+    return x < 2147483648.0f ? (int32_t)x : INT32_MAX;
+}
 
 EMX_INLINE float emx_hardsigmoid_f32(float x)
 {
