@@ -7,9 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+import emx
+from emx.build import board_names
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -60,6 +64,18 @@ def test_firmware_recognises_what_pytorch_does(examples: Path) -> None:
     run("cmake", "--build", build)
     assert "firmware (Failed)" in run("ctest", "--test-dir", build, ok=False)
     data.write_text(text)
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_the_network_on_every_board(examples: Path, board: str) -> None:
+    report = emx.verify(digits(examples), target=board, layers=True)
+    assert report.ok, str(report)
+    assert all(layer.rel <= 1e-5 for layer in report.layers)
+
+
+@cache
+def digits(examples: Path) -> emx.Bundle:
+    return emx.export(examples / "firmware" / "model.pt2", name="digits")
 
 
 def test_host_program(examples: Path) -> None:

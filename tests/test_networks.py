@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emx.api import bench, compile, verify
+from board_sets import QUICK
+from emx.api import bench, check, compile, verify
 from emx.build import Finished, board_names, find_machine, run
 from emx.bundle import Bundle
+from emx.errors import EmxError
 from emx.exporter import cached_export
 from emx.options import Options
 from emx.paths import root
 from emx.testrun import build_test
+from many import run_together
 
 MODELS = root().parent / "shared" / "models"
 NETWORKS = ("ad", "ic", "kws", "sww", "vww")
@@ -55,7 +58,7 @@ def generate(bundle: Bundle, directory: Path, machine: str, *, taps: bool = Fals
     compile(bundle, target=find_machine(machine).target, out_dir=directory, options=options)
 
 
-@pytest.mark.parametrize("machine", ["host", *board_names()])
+@pytest.mark.parametrize("machine", ["host", *QUICK])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_agrees_with_pytorch(load: Load, network: str, machine: str, tmp_path: Path) -> None:
     """Every layer too; and what --dump leaves shows the same."""
@@ -69,6 +72,24 @@ def test_agrees_with_pytorch(load: Load, network: str, machine: str, tmp_path: P
         assert len(eager) >= 4 and eager.dtype == device.dtype == np.float32
         rel = np.abs(eager.astype(float) - device).max() / np.abs(eager).max()
         assert output.rel == rel <= 1e-4
+
+
+@pytest.mark.parametrize("board", sorted({*board_names()} - {*QUICK, "microbit"}))
+def test_agree_on_other_boards(load: Load, board: str, tmp_path: Path) -> None:
+    """All in one program; one vector, for without an FPU they take billions of instructions."""
+    bundles = [load(network).with_vectors(1) for network in NETWORKS]
+    run_together(bundles, tmp_path, board, ("-O3",), Options(test=True, taps=True))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_none_fits_the_smallest_board(load: Load, network: str) -> None:
+    with pytest.raises(EmxError) as caught:
+        check(load(network), target="microbit")
+    what, *lines, model = str(caught.value).splitlines()
+    assert what == f"{network} is too large for microbit"
+    for line in lines:
+        assert re.search(r"(FLASH|RAM): \d+,\d{3},?\d* bytes needed, (262,144|16,384) there$", line)
+    assert lines and "bytes of weights and an arena of" in model
 
 
 def test_each_changed_kernel_is_named(load: Load, tmp_path: Path) -> None:

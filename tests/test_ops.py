@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from emx import passes
+from emx.api import generate
 from emx.bundle import Bundle
 from emx.interpret import outputs
 from emx.load import load
 from emx.options import Options
+from emx.target import find_target
 from many import SANITIZE, run_together
 from sampled import sampled_bundles
 
@@ -39,7 +41,56 @@ def test_host_under_sanitizers(tmp_path: Path, io_arena: bool) -> None:
     run_together(BUNDLES, tmp_path, "host", SANITIZE, options)
 
 
+# The others have the instructions of these: M7 those of M4, AArch64 is to the compiler as x86-64.
+BOARDS = {
+    "mps2-an386": "-O2",
+    "mps3-an547": "-O2",
+    "mps2-an385": "-Os",
+    "mps2-an505": "-Os",
+    "rv32-virt": "-Os",
+}
+SOAKED = {"mps2-an500": "-O3", "aarch64-linux": "-O3"}
+
+
+@pytest.mark.parametrize(
+    ("board", "level"),
+    [
+        *(pytest.param(*b, marks=pytest.mark.slow) for b in BOARDS.items()),
+        *(pytest.param(*b, marks=pytest.mark.soak) for b in SOAKED.items()),
+    ],
+)
+def test_board(tmp_path: Path, board: str, level: str) -> None:
+    run_together(BUNDLES, tmp_path, board, (level,), Options(test=True, taps=True))
+
+
+def memory(bundle: Bundle) -> int:
+    """Bytes of RAM that a sample takes in a test program."""
+    manifest = generate(bundle, find_target("cortex-m0"), Options()).manifest
+    return int(manifest["arena_bytes"] + sum(t["bytes"] for t in manifest["outputs"]))
+
+
+def small_programs(limit: int = 7000, most: int = 60) -> list[list[Bundle]]:
+    """A small sample of every ATen call, packed into programs of at most `limit` bytes of RAM."""
+    chosen: dict[str, tuple[int, Bundle]] = {}
+    for bundle in BUNDLES:
+        call, size = bundle.nodes[0].target, memory(bundle)
+        if size <= 1500 and (call not in chosen or chosen[call][0] < 32 <= size):
+            chosen[call] = (size, bundle)
+    programs: list[list[Bundle]] = [[]]
+    used = 0
+    for size, bundle in chosen.values():
+        if used + size > limit or len(programs[-1]) == most:
+            programs.append([])
+            used = 0
+        programs[-1].append(bundle)
+        used += size
+    assert len(chosen) > 0.95 * len({b.nodes[0].target for b in BUNDLES})
+    return programs
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("board", ["mps2-an386", "mps3-an547"])
-def test_board(tmp_path: Path, board: str) -> None:
-    run_together(BUNDLES, tmp_path, board, ("-O2",), Options(test=True, taps=True))
+def test_small_board(tmp_path: Path) -> None:
+    """Armv6-M, which has neither an FPU nor unaligned access, and 16 KB of RAM."""
+    for i, bundles in enumerate(small_programs()):
+        directory = tmp_path / str(i)
+        run_together(bundles, directory, "microbit", ("-Os",), Options(test=True))
