@@ -149,12 +149,25 @@ def test_other_board_asked_for(project: Project) -> None:
     assert "BOARD mps3-an547, but this build tree is for mps2-an386" in text
 
 
-def test_no_compiler(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "compiler", "packages"),
+    [
+        ("cortex-m4", "arm-none-eabi-gcc", "gcc-arm-none-eabi libnewlib-arm-none-eabi"),
+        (
+            "rv32imc",
+            "riscv64-unknown-elf-gcc",
+            "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
+        ),
+    ],
+)
+def test_no_compiler(
+    project: Project, tmp_path: Path, target: str, compiler: str, packages: str
+) -> None:
     project.cmakelists(MODEL)
     project.environment["PATH"] = tools(tmp_path, "cmake", "ninja")
-    text = words(project.configure(toolchain=M4).fails().text)
-    assert "The compiler arm-none-eabi-gcc was not found" in text
-    assert "apt install gcc-arm-none-eabi" in text
+    text = words(project.configure(toolchain=TOOLCHAINS / f"{target}.cmake").fails().text)
+    assert f"The compiler {compiler} was not found" in text
+    assert f"apt install {packages}" in text
 
 
 def test_no_emulator(project: Project, tmp_path: Path) -> None:
