@@ -28,6 +28,7 @@ def load(bundle: Bundle) -> Graph:
         if problem:
             problems.append(problem)
             _assume_outputs(node, env)
+    problems += _missing_outputs(bundle, env)
     if problems:
         raise EmxError.of(problems, "parts of this model are not supported")
     outputs = tuple(env[ref.name] for _, ref in bundle.outputs)
@@ -41,6 +42,17 @@ def load(bundle: Bundle) -> Graph:
     )
     verify(graph)
     return graph
+
+
+def _missing_outputs(bundle: Bundle, env: Mapping[str, Value]) -> list[Problem]:
+    """Outputs of the model that are a result no lowering gives, such as the indices of a pool."""
+    makers = {name: node for node in bundle.nodes for name in node.output_names}
+    what, hint = "the output {} is a result that emx does not compute", "do not return it"
+    return [
+        Problem(what.format(name), str(node.origin), call_text(node, env), hint)
+        for name, ref in bundle.outputs
+        if ref.name not in env and (node := makers[ref.name])
+    ]
 
 
 def _lower(builder: Builder, node: AtenNode, env: dict[str, Value]) -> Problem | None:

@@ -7,6 +7,7 @@ PyTorch computes it at the export, whatever the operators are; the bundle has th
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,11 @@ import torch
 from emx.exporter.decompose import RECURRENT, packet
 from emx.exporter.torchtools import explained
 
+# In inference the value of the first argument, whatever the others are.
+COPIES = """alias clone detach detach_ lift lift_fresh lift_fresh_copy contiguous dropout
+    feature_dropout alpha_dropout feature_alpha_dropout"""
+# What these give depends on the type of their first argument, which is known, not on its value.
+_LIKE = ("full_like", "zeros_like", "ones_like", "empty_like")
 _UNWRITTEN = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 
@@ -31,17 +37,34 @@ def placeholders(program: Any) -> dict[str, Any]:
 
 
 def fold(program: Any) -> dict[str, Any]:
-    """Node -> its value (a tensor, a number, a list of them), if it depends on no input."""
+    """Node -> its value (a tensor, a number, a list of them), if it depends on no input.
+
+    Copies are left out: they are the parameter, under its own name.
+    """
     values = placeholders(program)
     folded: dict[str, Any] = {}
     for node in program.graph.nodes:
-        known = all(n.name in values for n in node.all_input_nodes)
-        if not known or not _is_pure(node):
+        operands = {n.name: values[n.name] for n in node.all_input_nodes if n.name in values}
+        if packet(node.target) in _LIKE:
+            operands.setdefault(node.args[0].name, _of_type(node.args[0]))
+        if len(operands) < len(node.all_input_nodes) or not _is_pure(node):
             continue
-        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+        args, kwargs = _arguments(node, operands)
         with torch.no_grad(), explained("a constant of this model cannot be computed"):
-            values[node.name] = folded[node.name] = _call(node, args, kwargs)
+            values[node.name] = _call(node, args, kwargs)
+        if packet(node.target) not in COPIES.split():
+            folded[node.name] = values[node.name]
     return folded
+
+
+def _arguments(node: Any, operands: Mapping[str, Any]) -> Any:
+    return torch.fx.node.map_arg((node.args, node.kwargs), lambda n: operands[n.name])
+
+
+def _of_type(node: Any) -> Any:
+    """A tensor of the node's type, one element of memory large."""
+    t = node.meta["val"]
+    return torch.zeros((), dtype=t.dtype).expand([d if isinstance(d, int) else 1 for d in t.shape])
 
 
 def _call(node: Any, args: Any, kwargs: Any) -> Any:

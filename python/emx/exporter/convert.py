@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from emx.bundle import Arg, AtenNode, Bundle, Ref, Vectors
 from emx.errors import EmxError, Problem
-from emx.exporter.constants import fold, is_random
+from emx.exporter.constants import COPIES, fold, is_random
 from emx.exporter.decompose import packet
 from emx.exporter.origin import common_root, origin_of
 from emx.ir import Array, DType, TensorType
@@ -27,9 +27,6 @@ _DTYPES = {
 }  # fmt: skip
 _CHECKS = """_assert_tensor_metadata _assert_async _functional_assert_async _assert_scalar
     sym_constrain_range sym_constrain_range_for_size"""
-# In inference the value of the first argument, whatever the others are.
-_COPIES = """alias clone detach detach_ lift lift_fresh lift_fresh_copy contiguous dropout
-    feature_dropout alpha_dropout feature_alpha_dropout"""
 # The value of the first argument, if the type is its type.
 _CASTS = frozenset(["to", "_to_copy", "type_as"])
 _STATIC = "the operators and shapes of a model must not depend on the values of its inputs"
@@ -80,9 +77,12 @@ def convert(
     tensors, values = _lifted(program, taken)
     arguments = zip(user_inputs(program), inputs, strict=True)
     values |= {spec.arg.name: Ref(argument) for spec, (argument, _) in arguments}
-    conversion = _Conversion(common_root(calls), values, tensors, fold(program))
+    folded = fold(program)
+    live = _live(program, folded)
+    conversion = _Conversion(common_root(calls), values, tensors, folded)
     for node in calls:
-        conversion.add(node)
+        if node.name in live:
+            conversion.add(node)
     if conversion.problems:
         problems = [*conversion.problems, *_unsupported(conversion.nodes)]
         raise EmxError.of(problems, "parts of this model are not supported")
@@ -100,6 +100,19 @@ def convert(
         vectors=Vectors({}, {}),
         producer=producer,
     )
+
+
+def _live(program: Any, folded: Mapping[str, Any]) -> set[str]:
+    """The nodes that an output needs."""
+    nodes = {n.name: n for n in program.graph.nodes}
+    live: set[str] = set()
+    pending = [nodes[name] for name in user_outputs(program)]
+    while pending:
+        node = pending.pop()
+        if node.name not in live:
+            live.add(node.name)
+            pending += [] if node.name in folded else node.all_input_nodes
+    return live
 
 
 def _unsupported(nodes: list[AtenNode]) -> Iterator[Problem]:
@@ -195,11 +208,11 @@ class _Conversion:
             return
         if not isinstance(node.target, torch._ops.OpOverload):
             raise Unconvertible("control flow on values is not supported", _STATIC)
-        if op not in _COPIES.split() and node.name in self.folded:
+        if node.name in self.folded:
             self.values[node.name] = self._constant(node.name, self.folded[node.name])
             return
         types = _output_types(node)
-        if op in _COPIES.split() or (op in _CASTS and _output_types(node.args[0]) == types):
+        if op in COPIES.split() or (op in _CASTS and _output_types(node.args[0]) == types):
             self.values[node.name] = self.values[node.args[0].name]
             return
         if is_random(node.target):

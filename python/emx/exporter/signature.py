@@ -110,8 +110,9 @@ def _call_name(node: Any) -> str:
     """The call's name; of an operator with several results what its schema calls this one."""
     if node.target is operator.getitem:
         source, index = node.args
-        schema = getattr(source.target, "_schema", None)
-        return str(schema.returns[index].name or node.name) if schema else str(node.name)
+        results = source.target._schema.returns if hasattr(source.target, "_schema") else []
+        if index < len(results):  # a list of tensors counts as one result
+            return str(results[index].name or node.name)
     return str(node.name)
 
 
