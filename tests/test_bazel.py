@@ -27,6 +27,7 @@ PARTS += ("bazel", "boards", "examples/bazel", "python", "runtime")
 BAZEL = shutil.which("bazel") or ""
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("bazel"),  # one process, or it would start servers for each
     pytest.mark.skipif(not BAZEL, reason="bazel is not installed: apt install bazel-bootstrap"),
 ]
 

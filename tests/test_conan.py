@@ -20,7 +20,7 @@ PROFILES = ROOT / "toolchains" / "conan"
 CORES = sorted(p.stem for p in (ROOT / "toolchains").glob("cortex-*.cmake"))
 PARTS = ("VERSION", "LICENSE", "boards", "cmake", "python", "runtime", "toolchains")
 VERSION = (ROOT / "VERSION").read_text().strip()
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("conan")]  # one package for all
 
 # A library with C in it, which emx wrote: what a user's own package is.
 LIBRARY = """
@@ -153,7 +153,7 @@ def default_board(core: str) -> str:
 
 def test_packages_of_two_cores_are_two(conan: Conan, package: Path, tmp_path: Path) -> None:
     """Also where Conan's settings agree; and they are the same two on another machine."""
-    assert CORES == sorted(p.name for p in PROFILES.iterdir() if not p.suffix)
+    assert sorted(p.name for p in PROFILES.iterdir() if not p.suffix) == CORES
     (tmp_path / "conanfile.py").write_text(LIBRARY)
     conan.run("export", tmp_path)
     names = ["default", *(PROFILES / core for core in CORES)]
