@@ -19,7 +19,8 @@ EmxModelInfo = provider(
     },
 )
 
-_MODEL_GROUPS = [".h", ".c", "_weights.c", "_weights.bin", ".json"]
+_MODEL_GROUPS = [".h", ".c", "_weights.bin", ".json"]
+_WEIGHTS_SOURCE = "_weights.c"  # not if the weights are bound at run time, but in tests
 _TEST_GROUPS = ["_test.c", "_vectors.c", "_vectors.bin"]
 
 # ---- Running emx ----
@@ -159,6 +160,9 @@ def _code_providers(files, info):
     groups = {suffix: depset([file]) for suffix, file in files.items()}
     return [DefaultInfo(files = depset(files.values())), OutputGroupInfo(**groups), directory, info]
 
+def _binds_weights(info):
+    return "external" in info.arguments
+
 def _code_impl(ctx):
     info = EmxModelInfo(
         bundle = ctx.file.bundle,
@@ -166,11 +170,13 @@ def _code_impl(ctx):
         arguments = ctx.attr.arguments,
         tool = _tool(ctx),
     )
-    return _code_providers(_generate(ctx, info, [], _MODEL_GROUPS), info)
+    suffixes = _MODEL_GROUPS + ([] if _binds_weights(info) else [_WEIGHTS_SOURCE])
+    return _code_providers(_generate(ctx, info, [], suffixes), info)
 
 def _test_code_impl(ctx):
     info = ctx.attr.model[EmxModelInfo]
-    files = _generate(ctx, info, ["--test"] + ctx.attr.arguments, _MODEL_GROUPS + _TEST_GROUPS)
+    suffixes = _MODEL_GROUPS + [_WEIGHTS_SOURCE] + _TEST_GROUPS
+    files = _generate(ctx, info, ["--test"] + ctx.attr.arguments, suffixes)
     models = ctx.actions.declare_file(ctx.label.name + "/emx_test_models.c")
     ctx.actions.write(models, """\
 #include "emx_test.h"
@@ -224,6 +230,19 @@ _model = rule(
     provides = [CcInfo, EmxModelInfo],
 )
 
+def _test_weights_impl(ctx):
+    return ctx.attr.library[CcInfo] if _binds_weights(ctx.attr.model[EmxModelInfo]) else CcInfo()
+
+# What a test has to bring for a model without weights.
+_test_weights = rule(
+    implementation = _test_weights_impl,
+    attrs = {
+        "library": attr.label(providers = [CcInfo]),
+        "model": attr.label(providers = [EmxModelInfo]),
+    },
+    provides = [CcInfo],
+)
+
 def _group(code, suffix, **common):
     """A target of the files of `code` with this suffix."""
     name = code + suffix
@@ -243,15 +262,15 @@ def _embedded(code, what, **common):
     )
     return name
 
-def _library(name, code, copts, **common):
-    """The library of the model that `code` generates."""
+def _library(name, code, copts, weights, **common):
+    """The library of the model that `code` generates; `weights`: the library of its weights, or none."""
     cc_library(
         name = name,
         srcs = [_group(code, ".c", **common)],
         hdrs = [_group(code, ".h", **common)],
         copts = copts + ["-ffp-contract=fast"],
         includes = [code],
-        deps = [_embedded(code, "_weights", **common), Label("//:runtime")],
+        deps = weights + [Label("//:runtime")],
         **common
     )
 
@@ -274,6 +293,7 @@ def emx_model(
         io_arena = False,
         arena = None,
         arena_section = None,
+        weights = None,
         weights_section = None,
         max_arena_bytes = None,
         max_weights_bytes = None,
@@ -298,6 +318,7 @@ def emx_model(
       io_arena: inputs and outputs live in the arena.
       arena: "static" or "caller".
       arena_section: linker section of the arena.
+      weights: "incbin", "string" or "external"; the blob is <name>_weights.bin.
       weights_section: linker section of the weights.
       max_arena_bytes: more is an error.
       max_weights_bytes: more is an error.
@@ -307,6 +328,8 @@ def emx_model(
       **common: attributes of every target, such as tags and testonly.
     """
     prefix = prefix or _c_identifier(name)
+    code = name + "_code"
+    parts = _parts(common)
     _bundle(
         name = name + "_bundle",
         arguments = (
@@ -320,14 +343,15 @@ def emx_model(
         model = model,
         prefix = prefix,
         tool = tool,
-        **common
+        **parts
     )
     _code(
-        name = name + "_code",
+        name = code,
         arguments = (["--io-arena"] if io_arena else []) + _options(
             target = target,
             arena = arena,
             arena_section = arena_section,
+            weights = weights,
             weights_section = weights_section,
             max_arena_bytes = max_arena_bytes,
             max_weights_bytes = max_weights_bytes,
@@ -335,10 +359,23 @@ def emx_model(
         bundle = name + "_bundle",
         prefix = prefix,
         tool = tool,
-        **common
+        **parts
     )
-    _library(name + "_library", name + "_code", copts, **common)
-    _model(name = name, code = name + "_code", library = name + "_library", visibility = visibility, **common)
+    embedded = [] if weights == "external" else [_embedded(code, "_weights", **parts)]
+    _library(name + "_library", code, copts, embedded, **parts)
+    _model(name = name, code = code, library = name + "_library", visibility = visibility, **common)
+    for suffix in ("_weights.bin", ".json"):
+        native.filegroup(
+            name = name + suffix,
+            srcs = [code],
+            output_group = suffix,
+            visibility = visibility,
+            **parts
+        )
+
+def _parts(common):
+    """Attributes of targets that nobody asks for: `bazel build //...` does not build them."""
+    return dict(common, tags = common.get("tags", []) + ["manual"])
 
 def _options(**values):
     """--key value for those that are not None."""
@@ -361,29 +398,33 @@ def emx_model_test(name, model, rtol = None, atol = None, layers = False, copts 
       **common: attributes of the test, such as tags and timeout.
     """
     code = name + "_code"
+    parts = dict(tags = ["manual"], testonly = True)
     _test_code(
         name = code,
-        testonly = True,
         arguments = _options(rtol = rtol, atol = atol) + (["--taps"] if layers else []),
         model = model,
+        **parts
     )
+    weights = _embedded(code, "_weights", **parts)
     if layers:
-        _library(name + "_library", code, copts, testonly = True)
-        model = name + "_library"
+        libraries = [name + "_library"]
+        _library(name + "_library", code, copts, [weights], **parts)
+    else:
+        libraries = [model, name + "_weights"]
+        _test_weights(name = name + "_weights", library = weights, model = model, **parts)
     cc_binary(
         name = name + "_program",
-        testonly = True,
         srcs = [
             Label("//:test_main"),
-            _group(code, "_models.c", testonly = True),
-            _group(code, "_test.c", testonly = True),
+            _group(code, "_models.c", **parts),
+            _group(code, "_test.c", **parts),
         ],
-        deps = [
-            model,
-            _embedded(code, "_vectors", testonly = True),
+        deps = libraries + [
+            _embedded(code, "_vectors", **parts),
             Label("//:testing"),
             Label("@emx_boards//:port"),
         ],
+        **parts
     )
     emx_program_test(name = name, program = name + "_program", size = size, **common)
 

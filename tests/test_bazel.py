@@ -45,6 +45,9 @@ emx_model(
 emx_model_test(name = "residual_test", model = ":residual", rtol = 1e-5)
 emx_model_test(name = "strict_test", model = ":residual", rtol = 0, atol = 0)
 emx_model(name = "spectrum", model = "spectrum.py", factory = "make")
+emx_model(name = "bound", model = "residual.emx", weights = "external")
+emx_model_test(name = "bound_test", model = ":bound")
+emx_model_test(name = "bound_layers_test", layers = True, model = ":bound")
 emx_model(name = "large", model = "dense.emx", max_weights_bytes = 100)
 py_binary(
     name = "my_emx",
@@ -277,6 +280,14 @@ def test_bundle_needs_no_torch(workspace: Workspace, tmp_path: Path) -> None:
     assert re.search(r"//more:strict_test +FAILED", text)
     header = workspace.output("more/residual_code/res_1.h").read_text()
     assert "res_1_run_in(void *arena);" in header
+
+
+def test_weights_that_are_bound(workspace: Workspace) -> None:
+    """The library has none; a test brings them, and a program gets them from the blob."""
+    tests = ("//more:bound_test", "//more:bound_layers_test", "//more:bound_weights.bin")
+    assert passed(workspace.build(*tests, command="test")) == 2
+    assert workspace.output("more/bound_code/bound_weights.bin").stat().st_size > 2000
+    assert not workspace.output("more/bound_code/bound_weights.c").exists()
 
 
 def test_another_tool(workspace: Workspace, tmp_path: Path) -> None:
