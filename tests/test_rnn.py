@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 import emx
+from emx import passes
 from emx.bundle import Bundle
 from emx.errors import EmxError
+from emx.load import load
+from emx.ops.rnn import Recurrent
 from many import SANITIZE, run_together
 
 
@@ -67,3 +70,52 @@ def test_a_projected_lstm_is_refused(tmp_path: Path) -> None:
     bundle = emx.export(model, (torch.rand(2, 1, 3),), name="net")
     with pytest.raises(EmxError, match="lstm with proj_size is not supported"):
         emx.compile(bundle, target="host", out_dir=tmp_path)
+
+
+class Head(nn.Module):
+    """A layer of which a classifier reads one row, found in one of three ways."""
+
+    def __init__(self, make: Callable[..., nn.Module], way: str, layers: int) -> None:
+        super().__init__()
+        self.rnn = make(5, 6, layers, batch_first=True)
+        self.way = way
+        self.classify = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, h = self.rnn(x)
+        if self.way == "last y":
+            return self.classify(y[:, -1])
+        if self.way == "h_n":
+            return self.classify((h[0] if isinstance(h, tuple) else h)[-1])
+        return self.classify(y)
+
+
+HEADS = {"y": 2, "last y": 2, "h_n": 1}  # and the number of layers
+
+
+def head_of(make: Callable[..., nn.Module], way: str) -> Bundle:
+    torch.manual_seed(3)
+    name = f"{make.__name__.lower()}_{way.replace(' ', '_')}"
+    return emx.export(
+        Head(make, way, HEADS[way]).eval(), (torch.rand(1, 9, 5),), name=name, vectors=2
+    )
+
+
+@pytest.mark.parametrize("way", HEADS)
+@pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN])
+def test_only_what_is_read_is_kept(make: Callable[..., nn.Module], way: str) -> None:
+    graph = passes.run(load(head_of(make, way)))
+    layers = [n.op for n in graph.nodes if isinstance(n.op, Recurrent)]
+    assert len(layers) == HEADS[way] and not any(op.cell for op in layers)
+    assert [op.last for op in layers] == {"y": [False] * 2, "last y": [False, True]}.get(
+        way, [True]
+    )
+    assert {n.op.name for n in graph.nodes} <= {"rnn", "linear", "reshape"}, str(graph)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io_arena", [False, True])
+def test_it_is_computed_in_place(tmp_path: Path, io_arena: bool) -> None:
+    bundles = [head_of(make, way) for make in (nn.LSTM, nn.GRU, nn.RNN) for way in HEADS]
+    options = emx.Options(test=True, taps=True, io_arena=io_arena)
+    run_together(bundles, tmp_path, "host", SANITIZE, options)

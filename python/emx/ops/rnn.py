@@ -3,6 +3,7 @@
 
 A node is one layer, in one direction or both; more layers are more nodes. Its output holds h after
 every step, and for an LSTM the last cell state c in a row before: y, h_n and c_n are parts of it.
+What of this nobody reads, a pass takes away.
 """
 
 from __future__ import annotations
@@ -31,15 +32,13 @@ class Recurrent(Op):
 
     name: ClassVar[str] = "rnn"
     kind: str
+    cell: bool = False  # the first row is c after the last step
+    last: bool = False  # h after the last step only
 
     def infer(self, *types: TensorType) -> TensorType:
         x, h0 = types[:2]
         (steps, batch, _), (dirs, _, units) = x.dims, h0.dims
-        return TensorType((steps + self._state_rows, batch, dirs * units))
-
-    @property
-    def _state_rows(self) -> int:
-        return 1 if self.kind == "lstm" else 0
+        return TensorType((self.cell + (1 if self.last else steps), batch, dirs * units))
 
     def reference(self, *arrays: Array) -> Array:
         x, h0, *c0, w, u, b = arrays
@@ -48,7 +47,9 @@ class Recurrent(Op):
             back = slice(None, None, -1 if d else 1)
             c = c0[0][d] if c0 else h0[d]
             rows, c = self._run(x[back], h0[d], c, (w[d], u[d], b[d]))
-            columns.append(np.concatenate([c[None]] * self._state_rows + [rows[back]]))
+            columns.append(np.concatenate([c[None]] * self.cell + [rows[back]]))
+        if self.last:
+            columns = [np.concatenate([y[: self.cell], y[-1:]]) for y in columns]
         return np.concatenate(columns, axis=-1)
 
     def _run(
@@ -93,12 +94,33 @@ class Recurrent(Op):
             header="rnn",
             function=f"emx_{self.kind}_f32",
             inputs={k: i for i, k in enumerate(("x", *states))},
-            params={"steps": steps, "batch": batch, "in": inner, "units": units, "dirs": dirs},
+            params={
+                "steps": steps, "batch": batch, "in": inner, "units": units, "dirs": dirs,
+                "cell": int(self.cell), "last": int(self.last),
+            },
             key=(),
             weights={"w": _pack(w, units), "u": _pack(u, units), "b": _pack(b[..., None], units)},
-            scratch_bytes=4 * 4 * gates * padded,
-            overlap={"x": _trace(steps, inner, units, self._state_rows)} if alone else {},
-        )
+            scratch_bytes=4 * (4 * gates * padded + 3 * units),
+            overlap={"x": self._trace(steps, inner, units)} if alone else {},
+        )  # fmt: skip
+
+    def _trace(self, steps: int, inner: int, units: int) -> Trace:
+        """One sequence forwards: c0 is copied, then four rows of x are read and four of y written,
+        and c again; or y only at the end."""
+        c = self.cell * units
+        events = [(0, 0, 0, c)]
+        at = 0
+        while at < steps:
+            rows = 4 if at + 4 <= steps else 1
+            y = (
+                (c, c + units * (at + rows == steps))
+                if self.last
+                else (c + at * units, c + (at + rows) * units)
+            )
+            events += [(at * inner, (at + rows) * inner, 0, c), (0, 0, *y)]
+            at += rows
+        lo, hi, write_lo, write_hi = np.array(events, np.int64).T * 4
+        return Trace(lo, hi, write_lo, write_hi)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -113,21 +135,6 @@ def _pack(w: Array, units: int) -> Array:
     padded[:, :, :units] = w.reshape(dirs, -1, units, inner)
     tiled = padded.reshape(dirs, -1, tiles, TILE, inner)
     return np.ascontiguousarray(tiled.transpose(0, 2, 1, 4, 3))
-
-
-def _trace(steps: int, inner: int, units: int, state_rows: int) -> Trace:
-    """One sequence forwards: c0 is copied, then four rows of x are read and four of y written,
-    and c again."""
-    events = [(0, 0, 0, state_rows * units)]
-    at = 0
-    while at < steps:
-        rows = 4 if at + 4 <= steps else 1
-        read = (at * inner, (at + rows) * inner)
-        events.append((*read, 0, state_rows * units))
-        events.append((0, 0, (at + state_rows) * units, (at + rows + state_rows) * units))
-        at += rows
-    lo, hi, write_lo, write_hi = np.array(events, np.int64).T * 4
-    return Trace(lo, hi, write_lo, write_hi)
 
 
 def _bias(kind: str, parts: Sequence[Array], units: int) -> Array:
@@ -154,7 +161,7 @@ def _layer(
         b.constant(np.stack([d[1] for d in data]), f"recurrent{label}", beside=params[0][0]),
         b.constant(np.stack(biases), f"bias{label}", beside=params[0][0]),
     )
-    return b.node(Recurrent(kind), x, *states, *constants)
+    return b.node(Recurrent(kind, cell=kind == "lstm"), x, *states, *constants)
 
 
 def _rows(b: Builder, x: Value, axis: int, start: int, end: int) -> Value:

@@ -19,6 +19,7 @@ from emx.passes.layout import (
     merge_permutes,
     sink_permutes,
 )
+from emx.passes.recurrent import trim_recurrent
 from emx.passes.views import absorb_views
 
 Pass = Callable[[Graph], Graph]
@@ -41,6 +42,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_permute_into_linear,
     absorb_input_layout,
     absorb_views,
+    trim_recurrent,
     drop_dead_code,
 )
 

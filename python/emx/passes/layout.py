@@ -42,7 +42,8 @@ def merge_permutes(graph: Graph) -> Graph:
 
 
 def drop_idle_permutes(graph: Graph) -> Graph:
-    """A permute that moves only axes of extent 1 => reshape, and reshapes of reshapes merge."""
+    """A permute that moves only axes of extent 1 => reshape, reshapes of reshapes merge, and
+    slices of everything go."""
     return Rewriter(graph).apply(_drop_idle)
 
 
@@ -108,6 +109,8 @@ def _simplify_permute(r: Rewriter, node: Node, op: Permute) -> Edit:
 def _drop_idle(r: Rewriter, node: Node) -> Edit:
     if isinstance(node.op, Reshape):
         return _simplify_reshape(r, node, node.op)
+    if isinstance(node.op, Slice) and node.output.type == node.inputs[0].type:
+        return node.inputs[0]
     if not isinstance(node.op, Permute):
         return None
     dims = node.inputs[0].type.dims

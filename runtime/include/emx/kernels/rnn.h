@@ -11,8 +11,9 @@
 //   x  [steps][batch][in]     h0, c0  [dirs][batch][units], the states before the first step
 //   w  [dirs][ceil(units/4)][gates][in][4]     u  [dirs][ceil(units/4)][gates][units][4]
 //   b  [dirs][ceil(units/4)][biases][4]; all three zero-padded, 16-byte aligned
-//   y  [steps][batch][dirs * units]; for an LSTM one row more, the first: c after the last step
-//   scratch  float [4][ceil(units/4)][gates][4]
+//   y  [steps][batch][dirs * units], or only the last step if `last`; before them, if `cell`, a row
+//      of c after the last step
+//   scratch  float [4][ceil(units/4)][gates][4] for a, [units] for c, [2][units] for h
 //
 // The second direction runs from the last step to the first. Sums run over x, then h, in ascending
 // order, starting from b. Four steps of x are multiplied at once, then come the four steps of h,
@@ -25,6 +26,7 @@
 
 typedef struct {
     int32_t steps, batch, in, units, dirs;
+    int32_t cell, last;
 } emx_rnn_f32_t;
 
 typedef enum { EMX_RNN_TANH, EMX_RNN_RELU, EMX_RNN_GRU, EMX_RNN_LSTM } emx_rnn_kind_t;
@@ -105,32 +107,51 @@ EMX_INLINE void emx_rnn_step_f32(const emx_rnn_f32_t *p, emx_rnn_kind_t kind, co
         const int32_t count = emx_min_s32(4, p->units - o);
         for (int32_t i = 0; i < count; i++) {
             const float n = kind == EMX_RNN_GRU ? a[8 + i] : 0.0f;
-            y[o + i] = emx_rnn_unit_f32(kind, acc + i, n, h[o + i], c ? c + o + i : NULL);
+            y[o + i] = emx_rnn_unit_f32(kind, acc + i, n, h[o + i], c + o + i);
         }
         a += 4 * gates;
         b += 4 * biases;
     }
 }
 
-// One sequence in one direction; x and y are those of the first step in memory.
-EMX_INLINE void emx_rnn_sequence_f32(const emx_rnn_f32_t *p, emx_rnn_kind_t kind, bool reverse,
-                                     const float *x, const float *h, const float *w, const float *u,
-                                     const float *b, float *c, float *a, float *y)
+// What one sequence in one direction works on; x and y are those of the first step in memory.
+typedef struct {
+    const float *x, *h0, *c0, *w, *u, *b;
+    float *a, *c, *h, *y;
+    bool reverse;
+} emx_rnn_sequence_f32_t;
+
+// Where h goes after step t, counted as the direction does.
+EMX_INLINE float *emx_rnn_target_f32(const emx_rnn_f32_t *p, const emx_rnn_sequence_f32_t *q,
+                                     int32_t t)
 {
-    const int32_t x_step = p->batch * p->in, y_step = p->batch * p->dirs * p->units;
+    if (p->last) {
+        return t + 1 == p->steps ? q->y : q->h + (t & 1) * p->units;
+    }
+    return q->y + (q->reverse ? p->steps - 1 - t : t) * p->batch * p->dirs * p->units;
+}
+
+EMX_INLINE void emx_rnn_sequence_f32(const emx_rnn_f32_t *p, emx_rnn_kind_t kind,
+                                     const emx_rnn_sequence_f32_t *q)
+{
+    const int32_t step = p->batch * p->in;
     const int32_t one = (p->units + 3) / 4 * emx_rnn_gates(kind) * 4; // step of a
+    const float *h = q->h0;
     int32_t rows;
+    for (int32_t i = 0; kind == EMX_RNN_LSTM && i < p->units; i++) {
+        q->c[i] = q->c0[i];
+    }
     for (int32_t t = 0; t < p->steps; t += rows) {
-        const float *const from = x + (reverse ? p->steps - 1 - t : t) * x_step;
+        const float *const x = q->x + (q->reverse ? p->steps - 1 - t : t) * step;
         rows = t + 4 <= p->steps ? 4 : 1;
         if (rows == 4) {
-            emx_rnn_project_f32(p, kind, 4, from, reverse ? -x_step : x_step, w, b, a);
+            emx_rnn_project_f32(p, kind, 4, x, q->reverse ? -step : step, q->w, q->b, q->a);
         } else {
-            emx_rnn_project_f32(p, kind, 1, from, 0, w, b, a);
+            emx_rnn_project_f32(p, kind, 1, x, 0, q->w, q->b, q->a);
         }
         for (int32_t s = 0; s < rows; s++) {
-            float *const to = y + (reverse ? p->steps - 1 - t - s : t + s) * y_step;
-            emx_rnn_step_f32(p, kind, a + s * one, h, u, b, c, to);
+            float *const to = emx_rnn_target_f32(p, q, t + s);
+            emx_rnn_step_f32(p, kind, q->a + s * one, h, q->u, q->b, q->c, to);
             h = to;
         }
     }
@@ -142,15 +163,24 @@ EMX_INLINE void emx_rnn_layer_f32(const emx_rnn_f32_t *p, emx_rnn_kind_t kind, c
 {
     const int32_t tiles = (p->units + 3) / 4, gates = emx_rnn_gates(kind);
     const int32_t width = p->dirs * p->units; // of a row of y
-    float *const out = kind == EMX_RNN_LSTM ? y + p->batch * width : y;
+    float *const c = scratch + 16 * tiles * gates;
     for (int32_t d = 0; d < p->dirs; d++) {
         for (int32_t k = 0; k < p->batch; k++) {
             const int32_t at = (d * p->batch + k) * p->units, to = k * width + d * p->units;
-            for (int32_t i = 0; kind == EMX_RNN_LSTM && i < p->units; i++) {
-                y[to + i] = c0[at + i];
-            }
-            emx_rnn_sequence_f32(p, kind, d == 1, x + k * p->in, h0 + at, w, u, b,
-                                 kind == EMX_RNN_LSTM ? y + to : NULL, scratch, out + to);
+            const emx_rnn_sequence_f32_t q = {
+                x + k * p->in,
+                h0 + at,
+                c0 ? c0 + at : NULL,
+                w,
+                u,
+                b,
+                scratch,
+                p->cell ? y + to : c,
+                c + p->units,
+                y + (p->cell ? p->batch * width : 0) + to,
+                d == 1,
+            };
+            emx_rnn_sequence_f32(p, kind, &q);
         }
         w += tiles * gates * 4 * p->in;
         u += tiles * gates * 4 * p->units;
