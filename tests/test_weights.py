@@ -128,7 +128,8 @@ def changed(data: bytes, at: int, value: bytes) -> bytes:
 def test_header_is_as_specified(tmp_path: Path) -> None:
     """Read by offsets, against the manifest, and the blob that the assembler would embed."""
     data = blob(network(2), tmp_path / "external")
-    embedded = emx.compile(network(2), out_dir=tmp_path / "incbin").files["net_weights.bin"]
+    emx.compile(network(2), out_dir=tmp_path / "incbin")
+    embedded = (tmp_path / "incbin" / "net_weights.bin").read_bytes()
     manifest = emx.compile(network(2), out_dir=tmp_path / "again", options=EXTERNAL).manifest
     magic, version, size, crc = struct.unpack_from("<4s3I", data)
     assert (magic, version, size, crc) == (b"EMXW", 1, len(embedded), zlib.crc32(embedded))

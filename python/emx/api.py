@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from emx import check_plan, passes
 from emx.bencher import BenchReport
 from emx.bencher import bench as _bench
+from emx.blob import Blob
 from emx.budget import check_memory
 from emx.build import Generate, find_machine, machine_names
 from emx.bundle import Bundle
@@ -116,13 +118,26 @@ def write(artifacts: Artifacts, directory: Path, *, touch: bool = False) -> None
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in artifacts.files.items():
         path = directory / name
-        if path.is_file() and path.read_bytes() == data:
+        if _holds(path, data):
             if touch:
                 path.touch()
             continue
         temporary = directory / f".{name}.{os.getpid()}.tmp"
-        temporary.write_bytes(data)
+        with temporary.open("wb") as stream:
+            stream.writelines(_chunks(data))
         temporary.replace(path)
+
+
+def _chunks(data: bytes | Blob) -> Iterable[bytes | memoryview]:
+    return data.chunks() if isinstance(data, Blob) else (data,)
+
+
+def _holds(path: Path, data: bytes | Blob) -> bool:
+    """Whether a file has this content."""
+    if not path.is_file() or path.stat().st_size != len(data):
+        return False
+    with path.open("rb") as stream:
+        return all(stream.read(len(chunk)) == chunk for chunk in _chunks(data))
 
 
 def _first_vector(bundle: Bundle) -> list[Array]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors as one run of bytes: its header, where a program binds it at run time; as C text."""
+"""Tensors as one run of bytes, which is never in memory as a whole: its header, where a program
+binds it at run time; as C text."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from emx.kernel import Array
+from emx.ir import Array, raw
 from emx.program import ALIGN
 
 ROW = 20  # bytes of a blob in a line of C
@@ -19,26 +21,70 @@ _FORMAT = 1
 HEADER_BYTES = _HEADER.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blob:
-    """Tensors one after the other, each at a multiple of ALIGN bytes."""
+    """`head`, then `tensors` one after the other, little-endian, each padded to ALIGN bytes."""
 
-    data: bytes
-    offsets: Mapping[str, int]
+    tensors: Mapping[str, Array]
+    head: bytes = b""
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """Tensor -> where it starts, from the end of the head."""
+        offsets, end = {}, 0
+        for name, tensor in self.tensors.items():
+            offsets[name] = end
+            end += _padded(tensor)
+        return offsets
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, bytes):
+            return other == bytes(self)
+        return isinstance(other, Blob) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __len__(self) -> int:
+        return len(self.head) + sum(map(_padded, self.tensors.values()))
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """All bytes, those of a tensor at a time."""
+        yield self.head
+        for name in self.tensors:
+            yield from self.tensor_chunks(name)
+
+    def tensor_chunks(self, name: str) -> Iterator[bytes | memoryview]:
+        """The bytes of a tensor, then its padding."""
+        tensor = self.tensors[name]
+        yield raw(tensor)
+        yield bytes(_padded(tensor) - tensor.nbytes)
+
+    @cached_property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    @cached_property
+    def crc32(self) -> int:
+        return crc32(self.chunks())
 
 
-def pack(tensors: Mapping[str, Array]) -> Blob:
-    data, offsets = bytearray(), {}
-    for name, tensor in tensors.items():
-        offsets[name] = len(data)
-        data += tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
-        data += bytes(-len(data) % ALIGN)
-    return Blob(bytes(data), offsets)
+def crc32(chunks: Iterable[bytes | memoryview]) -> int:
+    value = 0
+    for chunk in chunks:
+        value = zlib.crc32(chunk, value)
+    return value
 
 
-def header(data: bytes, *, code_hash: str, model_hash: str) -> bytes:
+def header(blob: Blob, *, code_hash: str, model_hash: str) -> bytes:
     """What stands before weights that are bound at run time."""
-    numbers = (_FORMAT, len(data), zlib.crc32(data))
+    numbers = (_FORMAT, len(blob), blob.crc32)
     return _HEADER.pack(b"EMXW", *numbers, bytes.fromhex(code_hash), bytes.fromhex(model_hash))
 
 
@@ -58,6 +104,10 @@ def literals(data: bytes) -> list[str]:
         '"' + "".join(map(_ESCAPED.__getitem__, data[i : i + ROW])) + '"'
         for i in range(0, len(data), ROW)
     ]
+
+
+def _padded(tensor: Array) -> int:
+    return -(-tensor.nbytes // ALIGN) * ALIGN
 
 
 # Three digits, so that no digit that follows is taken for one more.

@@ -25,15 +25,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from emx.errors import EmxError
-from emx.ir import Array, DType, Origin, TensorType
+from emx.ir import Array, DType, Origin, TensorType, raw
 
 FORMAT = b"emx-bundle 1\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
+_PIECE = 1 << 20  # bytes that are read at once
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Bundle:
         """SHA-256 over everything that decides the generated code; vectors stay outside."""
         digest = hashlib.sha256(FORMAT + _graph_json(self))
         for name, data in self.tensors.items():
-            digest.update(name.encode() + b"\0" + _raw(data))
+            digest.update(name.encode() + b"\0")
+            digest.update(raw(data))
         return digest.hexdigest()
 
     def with_vectors(self, count: int) -> Bundle:
@@ -111,16 +113,20 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         out = io.BytesIO()
+        self._write(out)
+        return out.getvalue()
+
+    def _write(self, out: BinaryIO) -> None:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as z:
             for name, data in _members(self):
                 z.writestr(zipfile.ZipInfo(name, _DATE), data)
-        return out.getvalue()
 
     def save(self, path: Path) -> None:
         """Write the bundle; the file appears whole or not at all."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_bytes(self.to_bytes())
+            with temporary.open("wb") as stream:
+                self._write(stream)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -148,19 +154,19 @@ def is_bundle(path: Path) -> bool:
         return False
 
 
-def _members(b: Bundle) -> list[tuple[str, bytes]]:
+def _members(b: Bundle) -> Iterator[tuple[str, bytes | memoryview]]:
     v = b.vectors
     groups = {"inputs": v.inputs, "outputs": v.outputs, "layers": v.layers}
     tables = {
         kind: {k: _type_text(a) for k, a in arrays.items()} for kind, arrays in groups.items()
     }
     table = json.dumps({"producer": dict(b.producer), **tables}, indent=1)
-    members = [("format", FORMAT), ("graph.json", _graph_json(b))]
-    members += [(f"tensors/{name}", _raw(data)) for name, data in b.tensors.items()]
-    members.append(("vectors.json", table.encode()))
+    yield "format", FORMAT
+    yield "graph.json", _graph_json(b)
+    yield from ((f"tensors/{name}", raw(data)) for name, data in b.tensors.items())
+    yield "vectors.json", table.encode()
     for kind, arrays in groups.items():
-        members += [(f"vectors/{kind}/{name}", _raw(data)) for name, data in arrays.items()]
-    return members
+        yield from ((f"vectors/{kind}/{name}", raw(data)) for name, data in arrays.items())
 
 
 def _graph_json(b: Bundle) -> bytes:
@@ -284,9 +290,15 @@ def _type_text(data: Array) -> str:
 
 
 def _array(z: zipfile.ZipFile, member: str, text: str) -> Array:
+    """Read in pieces: zipfile would need twice the memory of the whole."""
     t = parse_type(text)
-    return np.frombuffer(z.read(member), t.dtype.numpy).reshape(t.dims)
-
-
-def _raw(data: Array) -> bytes:
-    return np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<")).tobytes()
+    array = np.empty(t.dims, t.dtype.numpy)
+    view, at = raw(array), 0
+    with z.open(member) as stream:
+        while piece := stream.read(_PIECE):
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+    if at != len(view):
+        raise ValueError(f"{member} is {at} bytes instead of {len(view)}")
+    array.flags.writeable = False
+    return array

@@ -7,7 +7,6 @@ stands in runtime/include/emx/kernels.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from emx.blob import HEADER_BYTES, byte_rows, code_hash, header, literals, pack
+from emx.blob import HEADER_BYTES, Blob, byte_rows, code_hash, header, literals
 from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
@@ -39,7 +38,7 @@ from emx.testdata import test_tables, vector_blob
 class Artifacts:
     """Generated files by name, and the manifest (docs/output-format.md) that is one of them."""
 
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes | Blob]
     manifest: Mapping[str, Any]
 
 
@@ -49,15 +48,14 @@ def emit(
     """All files of the model. With options.test also those of its test."""
     program = plan.program
     name = program.name
-    blob = pack(program.weights)
-    facts = manifest(plan, options, model_hash=model_hash, weights=blob.data, version=version)
-    context = _context(plan, options, len(blob.data), facts)
-    file = blob.data
+    blob = file = Blob(program.weights)
+    facts = manifest(plan, options, model_hash=model_hash, weights=blob, version=version)
+    context = _context(plan, options, len(blob), facts)
     if options.weights == "external":
         code = _code_hash(name, context)
         context["code_hash"] = byte_rows(bytes.fromhex(code))
-        facts = {**facts, "code_hash": code, "weights_file_bytes": HEADER_BYTES + len(file)}
-        file = header(blob.data, code_hash=code, model_hash=model_hash) + file
+        facts = {**facts, "code_hash": code, "weights_file_bytes": HEADER_BYTES + len(blob)}
+        file = Blob(blob.tensors, header(blob, code_hash=code, model_hash=model_hash))
     text = {
         f"{name}.h": _render("model.h.j2", context),
         f"{name}.c": _render("model.c.j2", context),
@@ -69,11 +67,9 @@ def emit(
         text[f"{name}_weights.c"] = _blob_source(name, "weights", file, section, options, version)
     if options.test:
         test = vector_blob(plan, vectors)
-        binary[f"{name}_vectors.bin"] = test.data
+        binary[f"{name}_vectors.bin"] = test
         section = f".rodata.emx_vectors.{name}"
-        text[f"{name}_vectors.c"] = _blob_source(
-            name, "vectors", test.data, section, options, version
-        )
+        text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test, section, options, version)
         text[f"{name}_test.c"] = _render(
             "test.c.j2", {**context, **test_tables(plan, options, blob, test, vectors)}
         )
@@ -108,17 +104,17 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def _blob_source(
-    name: str, kind: str, data: bytes, section: str, options: Options, version: str
+    name: str, kind: str, data: Blob, section: str, options: Options, version: str
 ) -> str:
     """The C file that has `data` as the symbol NAME_KIND."""
-    rows = literals(data) if options.weights == "string" else []
+    rows = literals(bytes(data)) if options.weights == "string" else []
     context = {
         "rows": rows,
         "file": f"{name}_{kind}.c",
         "blob": f"{name}_{kind}.bin",
         "symbol": f"{name}_{kind}",
         "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": data.sha256,
         "section": section,
         "version": version,
     }

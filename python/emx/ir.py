@@ -100,6 +100,12 @@ class TensorType:
         return f"{self.dtype.value}[{'x'.join(map(str, self.shape))}]"
 
 
+def raw(data: Array) -> memoryview:
+    """The bytes of an array, little-endian and row-major; not copied if they lie so."""
+    flat = np.ascontiguousarray(data, data.dtype.newbyteorder("<")).reshape(-1)
+    return flat.view(np.uint8).data
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where in the user's model a node came from."""

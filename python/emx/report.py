@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from emx.blob import Blob
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Plan, Step
 
 
 def manifest(
-    plan: Plan, options: Options, *, model_hash: str, weights: bytes, version: str
+    plan: Plan, options: Options, *, model_hash: str, weights: Blob, version: str
 ) -> dict[str, Any]:
     """NAME.json, specified in docs/output-format.md."""
     program = plan.program
@@ -26,7 +26,7 @@ def manifest(
         "arena_lower_bound": plan.lower_bound,
         "io_arena": options.io_arena,
         "weights_bytes": len(weights),
-        "weights_crc32": zlib.crc32(weights),
+        "weights_crc32": weights.crc32,
         "macs": sum(s.macs for s in program.steps),
         "inputs": [_tensor(n, program.buffers[b]) for n, b in program.inputs],
         "outputs": [_tensor(n, program.buffers[b]) for n, b in program.outputs],

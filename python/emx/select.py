@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from emx.errors import EmxError, Problem
-from emx.ir import Array, Graph, Node, Unsupported, Value
+from emx.ir import Array, Graph, Node, Unsupported, Value, raw
 from emx.kernel import Kernel
 from emx.names import Names
 from emx.ops.movement import Copy, Reshape
@@ -156,14 +157,15 @@ class _Weights:
     def __init__(self) -> None:
         self.table: dict[str, Array] = {}
         self._names = Names()
-        self._seen: dict[tuple[bytes, tuple[int, ...]], str] = {}
+        self._seen: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def add(self, name: str, data: Array) -> str:
-        key = (data.tobytes(), data.shape)
+        data = np.asarray(data, order="C")
+        key = (hashlib.sha256(raw(data)).hexdigest(), data.shape)
         if key not in self._seen:
             base = name.removesuffix(".folded").removesuffix(".permuted")
             self._seen[key] = self._names.unique(base)
-            self.table[self._seen[key]] = np.asarray(data, order="C")
+            self.table[self._seen[key]] = data
         return self._seen[key]
 
 

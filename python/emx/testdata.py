@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
-from emx.blob import Blob, pack
+from emx.blob import Blob, crc32
 from emx.bundle import Vectors
 from emx.c_text import c_scalar, port, string_literal, test_type
 from emx.options import Options
-from emx.program import ALIGN, Plan, Step
+from emx.program import Plan, Step
 
 
 def vector_blob(plan: Plan, vectors: Vectors) -> Blob:
@@ -22,7 +21,7 @@ def vector_blob(plan: Plan, vectors: Vectors) -> Blob:
         layer = vectors.layers.get(view.name) if view else None
         if view is not None and layer is not None:
             tensors[f"layer {s.name}"] = layer.transpose(view.perm)
-    return pack(tensors)
+    return Blob(tensors)
 
 
 def test_tables(
@@ -37,23 +36,24 @@ def test_tables(
             first.setdefault(weight, i)
     return {
         "vectors": vectors.count,
-        "vectors_bytes": len(test.data),
-        "vectors_crc32": f"0x{zlib.crc32(test.data):08x}u",
+        "vectors_bytes": len(test),
+        "vectors_crc32": f"0x{test.crc32:08x}u",
         "rtol": c_scalar(options.rtol),
         "atol": c_scalar(options.atol),
         "inputs": [{**port(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs],
         "outputs": [{**port(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs],
-        "weight_table": [_weight(n, first[n], t.nbytes, blob) for n, t in program.weights.items()],
+        "weight_table": [_weight(n, first[n], blob) for n in program.weights],
         "steps": [_step(s, plan, test) for s in program.steps],
     }
 
 
-def _weight(name: str, step: int, size: int, blob: Blob) -> dict[str, Any]:
+def _weight(name: str, step: int, blob: Blob) -> dict[str, Any]:
     """With its padding, so that no byte of the blob is left out."""
-    at = blob.offsets[name]
-    data = blob.data[at : at + -(-size // ALIGN) * ALIGN]
-    crc = f"0x{zlib.crc32(data):08x}u"
-    return {"name": name, "step": step, "bytes": len(data), "offset": at, "crc32": crc}
+    size = sum(map(len, blob.tensor_chunks(name)))
+    crc = f"0x{crc32(blob.tensor_chunks(name)):08x}u"
+    return {
+        "name": name, "step": step, "bytes": size, "offset": blob.offsets[name], "crc32": crc,
+    }  # fmt: skip
 
 
 def _step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:

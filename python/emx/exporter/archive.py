@@ -13,13 +13,14 @@ import contextlib
 import io
 import json
 import re
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from emx.errors import EmxError
 from emx.exporter import program_json
@@ -39,6 +40,7 @@ _CONFIGS = {
     "data/weights/model_weights_config.json": ("data/weights/", re.compile(r"weight_\d+")),
     "data/constants/model_constants_config.json": ("data/constants/", re.compile(r"tensor_\d+")),
 }
+_PARTS = ("archive_format", "archive_version", "byteorder", _PROGRAM, _SAMPLES, *_CONFIGS)
 _PLAIN = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
     r"|\.format_version|\.storage_alignment|data/weights/weight_\d+|data/constants/tensor_\d+"
@@ -62,7 +64,7 @@ class Checked:
     """An archive without sample inputs that is safe to load, and the sample inputs: a pickle that
     only torch.load(weights_only=True) may touch."""
 
-    archive: bytes
+    archive: BinaryIO
     sample_inputs: bytes
 
 
@@ -122,17 +124,6 @@ def _kind_of_zip(names: list[str], path: Path) -> Kind:
     )
 
 
-def members(data: bytes, path: Path) -> list[tuple[str, bytes]]:
-    """The members of a zip archive, each with its checksum verified."""
-    with _opened(data, path) as z:
-        infos = z.infolist()
-        if len({i.filename for i in infos}) != len(infos):
-            raise refuse(path, "", "two of its members have the same name")
-        if sum(i.file_size for i in infos) > len(data):
-            raise refuse(path, "", "its members are compressed")
-        return [(i.filename, z.read(i)) for i in infos]
-
-
 @contextlib.contextmanager
 def _opened(data: bytes, path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive; whatever zipfile finds wrong in it is an EmxError."""
@@ -150,11 +141,52 @@ def _opened(data: bytes, path: Path) -> Iterator[zipfile.ZipFile]:
 
 def check(data: bytes, path: Path) -> Checked:
     """Check every member of an archive of torch.export.save; see the module's docstring."""
-    content = _without_root(members(data, path), path)
-    for name in content:
+    with _opened(data, path) as z:
+        members = _without_root(_members(z, len(data), path), path)
+        _check_names(members, path)
+        content = {name: z.read(members[name]) for name in _PARTS if name in members}
+        _check_format(content, path)
+        parts = {name: _config(content[name], name, members, path) for name in _CONFIGS}
+        parts[_PROGRAM] = _json(content[_PROGRAM], _PROGRAM, path, program_json.clean)
+        if not content[_SAMPLES].startswith(b"PK"):
+            raise refuse(path, _SAMPLES, "its sample inputs are in an old format")
+        parts[_SAMPLES] = b""
+        kept = (name for name in members if not _IGNORED.fullmatch(name))
+        archive = _pack((n, parts[n] if n in parts else z.read(members[n])) for n in kept)
+    return Checked(archive, content[_SAMPLES])
+
+
+def member(data: bytes, ending: str, path: Path) -> bytes:
+    """The member of a zip archive whose name ends so."""
+    with _opened(data, path) as z:
+        infos = _members(z, len(data), path)
+        return z.read(next(info for name, info in infos.items() if name.endswith(ending)))
+
+
+def _members(z: zipfile.ZipFile, size: int, path: Path) -> dict[str, zipfile.ZipInfo]:
+    infos = z.infolist()
+    if len({i.filename for i in infos}) != len(infos):
+        raise refuse(path, "", "two of its members have the same name")
+    if sum(i.file_size for i in infos) > size:
+        raise refuse(path, "", "its members are compressed")
+    return {i.filename: i for i in infos}
+
+
+def _without_root(members: Mapping[str, zipfile.ZipInfo], path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Members by their names below the directory that all are in."""
+    if len({name.partition("/")[0] for name in members}) != 1:
+        raise refuse(path, "", "its members are not in one directory")
+    return {name.partition("/")[2]: info for name, info in members.items()}
+
+
+def _check_names(names: Iterable[str], path: Path) -> None:
+    for name in names:
         known = _PLAIN.fullmatch(name) or _IGNORED.fullmatch(name) or name in _CONFIGS
         if not known and name not in (_PROGRAM, _SAMPLES):
             raise refuse(path, name, _why_refused(name))
+
+
+def _check_format(content: Mapping[str, bytes], path: Path) -> None:
     for name, value in (("archive_format", _FORMAT), ("archive_version", _VERSION)):
         if content.get(name) != value:
             what = f"{name} is {content.get(name, b'missing')[:20].decode(errors='replace')}"
@@ -164,24 +196,9 @@ def check(data: bytes, path: Path) -> Checked:
     missing = [name for name in (_PROGRAM, _SAMPLES, *_CONFIGS) if name not in content]
     if missing:
         raise refuse(path, missing[0], "a part is missing")
-    kept = {k: v for k, v in content.items() if not _IGNORED.fullmatch(k)}
-    kept |= {name: _config(content, name, path) for name in _CONFIGS}
-    kept[_PROGRAM] = _json(content, _PROGRAM, path, program_json.clean)
-    if not content[_SAMPLES].startswith(b"PK"):
-        raise refuse(path, _SAMPLES, "its sample inputs are in an old format")
-    kept[_SAMPLES] = b""
-    return Checked(_pack(kept), content[_SAMPLES])
 
 
-def _without_root(found: list[tuple[str, bytes]], path: Path) -> dict[str, bytes]:
-    """Members by their names below the directory that all are in."""
-    roots = {name.partition("/")[0] for name, _ in found}
-    if len(roots) != 1:
-        raise refuse(path, "", "its members are not in one directory")
-    return {name.partition("/")[2]: data for name, data in found}
-
-
-def _config(content: dict[str, bytes], name: str, path: Path) -> bytes:
+def _config(data: bytes, name: str, members: Container[str], path: Path) -> bytes:
     """A table of tensors that are raw bytes, each in a member of its own."""
     folder, pattern = _CONFIGS[name]
 
@@ -190,28 +207,30 @@ def _config(content: dict[str, bytes], name: str, path: Path) -> bytes:
             if entry["use_pickle"] is not False:
                 raise program_json.Refused(f"the tensor {key[:80]!r} is a pickle")
             file = entry["path_name"]
-            if not pattern.fullmatch(file) or folder + file not in content:
+            if not pattern.fullmatch(file) or folder + file not in members:
                 raise program_json.Refused(f"the tensor {key[:80]!r} lies in {file[:80]!r}")
         return {"config": program_json.clean_table(table["config"])}
 
-    return _json(content, name, path, clean)
+    return _json(data, name, path, clean)
 
 
-def _json(content: dict[str, bytes], name: str, path: Path, clean: Any) -> bytes:
+def _json(data: bytes, name: str, path: Path, clean: Any) -> bytes:
     try:
-        return json.dumps(clean(json.loads(content[name]))).encode()
+        return json.dumps(clean(json.loads(data))).encode()
     except program_json.Refused as error:
         raise refuse(path, name, str(error), error.hint) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise refuse(path, name, "a part is not what PyTorch writes") from None
 
 
-def _pack(content: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
+def _pack(members: Iterable[tuple[str, bytes]]) -> BinaryIO:
+    """In a file: the tensors are in memory once, when PyTorch has read them."""
+    out = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as z:
-        for name, data in content.items():
+        for name, data in members:
             z.writestr(zipfile.ZipInfo(f"model/{name}", (1980, 1, 1, 0, 0, 0)), data)
-    return out.getvalue()
+    out.seek(0)
+    return out
 
 
 def _why_refused(name: str) -> str:

@@ -9,20 +9,22 @@ known only after it ran, so the list decides whether the entry still holds.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import importlib.util
 import inspect
 import json
 import os
 import platform
+import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from emx.bundle import is_bundle
+from emx.bundle import Bundle, is_bundle
 from emx.errors import EmxError
 from emx.version import VERSION
 
@@ -39,20 +41,21 @@ def cached_export(
 
     model = os.fspath(path)
     if is_bundle(Path(model)):
-        _write(out, export(model, name=options.get("name")).to_bytes())
+        _save(export(model, name=options.get("name")), out)
         return (Path(model).resolve(),)
     named = _named(model, options)
     entry = cache_dir / _key(model, named, options) if cache_dir else None
     found = _valid(entry) if entry else None
-    if found is None:
-        with reads() as files:
-            data = export(model, **options).to_bytes()
-        others = [f for f in files if f not in named] if _runs_code(model, options) else []
-        found = data, tuple(others)
-        if entry and entry.name == _key(model, named, options):  # no file changed meanwhile
-            _store(entry, *found)
-    _write(out, found[0])
-    return (*named, *found[1])
+    if entry and found is not None:
+        _place(entry.with_suffix(".emx"), out)
+        return (*named, *found)
+    with reads() as files:
+        bundle = export(model, **options)
+    others = tuple(f for f in files if f not in named) if _runs_code(model, options) else ()
+    _save(bundle, out)
+    if entry and entry.name == _key(model, named, options):  # no file changed meanwhile
+        _store(entry, out, others)
+    return (*named, *others)
 
 
 def _runs_code(model: str, options: Mapping[str, Any]) -> bool:
@@ -154,44 +157,50 @@ def _sources() -> str:
 
 def _hash(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return ""  # the export says what is wrong
 
 
-def _valid(entry: Path) -> tuple[bytes, tuple[Path, ...]] | None:
-    """The bundle and the files read for it, if none of them changed and the entry is whole."""
+def _valid(entry: Path) -> tuple[Path, ...] | None:
+    """The files read for an entry, if none of them changed and its bundle is whole."""
     try:
         record = json.loads(entry.with_suffix(".json").read_text())
-        data = entry.with_suffix(".emx").read_bytes()
         files = [(Path(name), digest) for name, digest in record["files"]]
+        bundle = record["bundle"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if hashlib.sha256(data).hexdigest() != record.get("bundle"):
+    if not bundle or _hash(entry.with_suffix(".emx")) != bundle:
         return None
     if any(_hash(file) != digest for file, digest in files):
         return None
-    return data, tuple(file for file, _ in files)
+    return tuple(file for file, _ in files)
 
 
-def _store(entry: Path, data: bytes, files: tuple[Path, ...]) -> None:
-    record = {
-        "bundle": hashlib.sha256(data).hexdigest(),
-        "files": [[str(f), _hash(f)] for f in files],
-    }
-    _write(entry.with_suffix(".emx"), data)
-    _write(entry.with_suffix(".json"), json.dumps(record, indent=1).encode())
+def _store(entry: Path, bundle: Path, files: tuple[Path, ...]) -> None:
+    record = {"bundle": _hash(bundle), "files": [[str(f), _hash(f)] for f in files]}
+    _place(bundle, entry.with_suffix(".emx"))
+    text = json.dumps(record, indent=1)
+    _make(entry.with_suffix(".json"), lambda temporary: temporary.write_text(text))
 
 
-def _write(out: Path, data: bytes) -> None:
-    """Write a file whole or not at all; leave it alone if it has this content."""
-    if out.is_file() and out.read_bytes() == data:
-        return
+def _save(bundle: Bundle, out: Path) -> None:
+    _make(out, bundle.save)
+
+
+def _place(file: Path, out: Path) -> None:
+    _make(out, lambda temporary: shutil.copyfile(file, temporary))
+
+
+def _make(out: Path, write: Callable[[Path], object]) -> None:
+    """A file that `write` makes, whole or not at all; it is left alone if it has that content."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(out)
+        write(temporary)
+        if not (out.is_file() and filecmp.cmp(temporary, out, shallow=False)):
+            temporary.replace(out)
     except OSError as error:
         raise EmxError(f"cannot write {out}: {error.strerror}") from None
     finally:

@@ -64,6 +64,12 @@ def to_numpy(tensor: Any) -> Array:
     return copy
 
 
+def _view(tensor: Any) -> Array:
+    """The tensor's own memory, if it lies row-major."""
+    view: Array = tensor.detach().cpu().contiguous().numpy()
+    return view
+
+
 def convert(
     program: Any,
     name: str,
@@ -71,7 +77,8 @@ def convert(
     output_names: tuple[str, ...],
     producer: dict[str, str],
 ) -> Bundle:
-    """The bundle of a decomposed program, without vectors; every problem in one EmxError."""
+    """The bundle of a decomposed program, without vectors; every problem in one EmxError. Its
+    tensors are the program's memory."""
     calls = [n for n in program.graph.nodes if n.op not in ("placeholder", "output")]
     taken = {n.name for n in calls} | {argument for argument, _ in inputs}
     tensors, values = _lifted(program, taken)
@@ -96,7 +103,7 @@ def convert(
         inputs=inputs,
         outputs=outputs,
         nodes=tuple(conversion.nodes),
-        tensors={k: to_numpy(t) for k, t in tensors.items() if k in used},
+        tensors={k: _view(t) for k, t in tensors.items() if k in used},
         vectors=Vectors({}, {}),
         producer=producer,
     )

@@ -65,9 +65,14 @@ def _call(module: Any, program: Any, arrays: list[Array]) -> list[Any]:
     ]
     args, kwargs = pytree.tree_unflatten(flat, program.call_spec.in_spec)
     with torch.no_grad():
-        results = pytree.tree_leaves(copy.deepcopy(module)(*args, **kwargs))
+        results = pytree.tree_leaves(_fresh(module)(*args, **kwargs))
     specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
     return [r for r, s in zip(results, specs, strict=True) if isinstance(s.arg, TensorArgument)]
+
+
+def _fresh(module: Any) -> Any:
+    """A module that no call has changed yet. An exported program that would is refused before."""
+    return module if isinstance(module, torch.fx.GraphModule) else copy.deepcopy(module)
 
 
 def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -77,7 +82,7 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
     """
     names = {n.name: n.output_names for n in bundle.nodes}
     types = _types(bundle)
-    values = {k: copy.deepcopy(v) for k, v in placeholders(program).items()}
+    values = placeholders(program)
     arguments = zip(user_inputs(program), bundle.inputs, strict=True)
     values |= {spec.arg.name: _tensor(inputs[name][0]) for spec, (name, _) in arguments}
     layers: dict[str, Array] = {}

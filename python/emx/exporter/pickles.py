@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emx.errors import EmxError
-from emx.exporter.archive import EXPORT_LINES, members
+from emx.exporter.archive import EXPORT_LINES, member
 
 # What the pickle of a state_dict refers to.
 _TENSORS = re.compile(
@@ -55,7 +55,7 @@ def load(data: bytes, path: Path) -> Any:
 def _pickle(data: bytes, path: Path) -> bytes:
     if not data.startswith(b"PK"):
         return data
-    return next(content for name, content in members(data, path) if name.endswith("/data.pkl"))
+    return member(data, "/data.pkl", path)
 
 
 def _globals(data: bytes) -> list[str]:

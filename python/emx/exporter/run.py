@@ -52,7 +52,10 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
         with explained("the model fails on its test inputs", hint=_INPUT_HINT):
             outputs = eager.eager_outputs(source.module, source.program, bundle, inputs)
             layers = eager.layer_values(functional, bundle, inputs)
-    return replace(bundle, vectors=Vectors(inputs, outputs, layers))
+    tensors = bundle.tensors
+    if not isinstance(model, str):  # whose memory is the caller's, who may train it further
+        tensors = {name: data.copy() for name, data in tensors.items()}
+    return replace(bundle, tensors=tensors, vectors=Vectors(inputs, outputs, layers))
 
 
 def _neighbours(model: Any, options: Options) -> contextlib.AbstractContextManager[None]:

@@ -58,22 +58,23 @@ def from_path(path: str, example_inputs: Any, pins: Pins, allow_pickle: bool) ->
     data = archive.read(file)
     if archive.kind_of(data, file) is archive.Kind.EXPORTED:
         with explained(f"PyTorch cannot use {file.name}", hint=archive.AGAIN):
-            return from_program(load_archive(data, file), pins)
+            checked = archive.check(data, file)
+            del data  # PyTorch reads the tensors from what is checked
+            return from_program(load_archive(checked, file), pins)
     if not allow_pickle:
         raise pickles.refuse(data, file)
     return from_module(pickles.load(data, file), example_inputs, pins)
 
 
-def load_archive(data: bytes, path: Path) -> Any:
-    """The program of an archive, after every check that needs no PyTorch."""
-    checked = archive.check(data, path)
+def load_archive(checked: archive.Checked, path: Path) -> Any:
+    """The program of an archive that passed every check which needs no PyTorch."""
     try:
         samples = torch.load(io.BytesIO(checked.sample_inputs), weights_only=True)
     except Exception:  # a pickle that needs more than tensors, or a damaged one
         raise archive.refuse(path, "data/sample_inputs/model.pt", "its sample inputs hold more "
                              "than tensors and plain values") from None  # fmt: skip
     with explained(f"PyTorch cannot load {path.name}", hint=archive.AGAIN):
-        program = torch.export.load(io.BytesIO(checked.archive))
+        program = torch.export.load(checked.archive)
     if _is_call(samples):
         program.example_inputs = samples
     return program
