@@ -117,17 +117,21 @@ def test_editable(project: Project, source: Path, tmp_path: Path) -> None:
     assert project.run(project.build_dir() / "fw").ok().text.strip() == PRINTED
     printed = project.run(prefix / "bin/emx", "--cmake-dir").ok().text.strip()
     assert printed == str(source / "cmake")
-    check_emx_is_a_dependency(project, source)
+    check_emx_is_a_dependency(project, source, "build")
+    project.generator = "Unix Makefiles"
+    project.configure(tree="make").ok()
+    project.build(tree="make").ok()
+    check_emx_is_a_dependency(project, source, "make")
 
 
-def check_emx_is_a_dependency(project: Project, source: Path) -> None:
+def check_emx_is_a_dependency(project: Project, source: Path, tree: str) -> None:
     """A change of emx itself reaches the generated C, by a build alone."""
     template = source / "python/emx/templates/model.c.j2"
-    template.write_text(template.read_text() + "// of the changed emx\n")
-    project.build().ok()
-    generated = project.build_dir() / "emx/net/net.c"
-    assert generated.read_text().endswith("// of the changed emx\n")
-    assert worked(project.build().ok().text) == []
+    change = f"// of the emx that changed before {tree}\n"
+    template.write_text(template.read_text() + change)
+    project.build(tree=tree).ok()
+    assert (project.build_dir(tree) / "emx/net/net.c").read_text().endswith(change)
+    assert worked(project.build(tree=tree).ok().text) == []
 
 
 @pytest.mark.parametrize(
