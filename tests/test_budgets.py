@@ -59,6 +59,7 @@ def test_every_board_has_budgets() -> None:
 
 def test_readme_has_the_budgets_figures() -> None:
     assert table.README.read_text() == table.readme(BUDGETS), "make bench writes the table"
+    assert table.BOARDS_PAGE.read_text() == table.boards_page(BUDGETS), "make bench writes it too"
 
 
 def test_one_percent_more_is_noticed_and_shown() -> None:
