@@ -163,6 +163,21 @@ def test_fault_is_reported(tmp_path: Path, board: str, what: str) -> None:
     assert re.fullmatch(message, done.output)
 
 
+@pytest.mark.slow
+def test_unaligned_access_shows_on_the_cortex_m0(tmp_path: Path) -> None:
+    """It has none, so that the samples on this board prove that kernels do without."""
+    text = """
+        static volatile char bytes[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        int main(int argc, char **argv) {
+            (void)argv;
+            return (int)*(volatile unsigned *)(void *)(bytes + 1 + argc) & 7;
+        }"""
+    unaligned = run_c(tmp_path, "microbit", text, "-Wno-cast-qual")
+    assert unaligned.code == FAULT
+    aligned = run_c(tmp_path, "microbit", text.replace("1 + argc", "4 + argc"))
+    assert aligned.code == 5
+
+
 @pytest.mark.parametrize("board", EACH_BARE)
 def test_fault_names_the_place(tmp_path: Path, board: str) -> None:
     text = """
