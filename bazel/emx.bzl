@@ -437,6 +437,10 @@ def _program_test_impl(ctx):
     runfiles = ctx.runfiles([program]).merge(ctx.attr.program[DefaultInfo].default_runfiles)
     return DefaultInfo(executable = script, runfiles = runfiles)
 
+# From Bazel 9 on a test would otherwise run only on a machine that is the target's platform. Bazel 4
+# takes no exec_groups; what newer versions have tells them apart.
+_RUN_ANYWHERE = {"exec_groups": {"test": exec_group()}} if hasattr(native, "package_relative_label") else {}
+
 emx_program_test = rule(
     implementation = _program_test_impl,
     doc = "Runs a cc_binary: on the platform's emulator if it has one. It passes by exit code 0.",
@@ -445,4 +449,5 @@ emx_program_test = rule(
         "_emulator": attr.label(default = "@emx_boards//:emulator"),
     },
     test = True,
+    **_RUN_ANYWHERE
 )
