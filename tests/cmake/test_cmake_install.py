@@ -10,8 +10,8 @@ from pathlib import Path
 from cmake_project import M4, PRINTED, Project, emulated_exit, own, tools
 
 MODELS = """
-    emx_add_model(net net.emx)
-    emx_add_model(two net.emx ARENA CALLER)
+    emx_add_model(net net.emx ARENA_GROUP pool)
+    emx_add_model(two net.emx ARENA CALLER WEIGHTS EXTERNAL)
 """
 USER = """
     add_executable(fw main.c two.c)
@@ -22,8 +22,13 @@ USER = """
 TWO = """
 #include "two.h"
 static unsigned char arena[TWO_ARENA_BYTES] __attribute__((aligned(TWO_ARENA_ALIGN)));
-void two(const float *x, float *y);
-void two(const float *x, float *y) { two_run_in(arena, x, y); }
+int two(const void *blob, size_t bytes, const float *x, float *y);
+int two(const void *blob, size_t bytes, const float *x, float *y) {
+    const emx_weights_status_t status = two_bind_weights(blob, bytes);
+    if (status == EMX_WEIGHTS_OK)
+        two_run_in(arena, x, y);
+    return status;
+}
 """
 
 
@@ -56,6 +61,7 @@ def user(project: Project, prefix: Path, tmp_path: Path, *extra: str) -> Project
 def test_package(project: Project, tmp_path: Path) -> None:
     """find_package and link; the header and the facts are there."""
     prefix = install(project, "emx_install_models(TARGETS net two PACKAGE models)\n")
+    assert (prefix / "share/emx/two_weights.bin").stat().st_size > 80
     facts = json.loads((prefix / "share/emx/net.json").read_text())
     second = user(project, prefix, tmp_path)
     second.cmakelists(USER, head="find_package(models CONFIG REQUIRED)")
