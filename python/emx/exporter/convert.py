@@ -118,7 +118,8 @@ def _live(program: Any, folded: Mapping[str, Any]) -> set[str]:
         node = pending.pop()
         if node.name not in live:
             live.add(node.name)
-            pending += [] if node.name in folded else node.all_input_nodes
+            done = node.name in folded and node.target is not operator.getitem
+            pending += [] if done else node.all_input_nodes
     return live
 
 
