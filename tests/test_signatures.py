@@ -150,6 +150,19 @@ class Made(Base):
         return loss
 
 
+class Integers(Base):
+    """Every type, read, computed with, returned, and returned as it came."""
+
+    def forward(self, ids: Tensor, mask: Tensor, count: Tensor, byte: Tensor) -> Any:
+        table = ids * 2 - 1
+        return {"ids": table, "keep": ~mask, "mask": mask, "count": count, "byte": byte,
+                "picked": ids[1:], "wide": count.to(torch.int64) + ids[0, 0],
+                "score": ids.float() * self.gain, "most": (ids * mask).argmax(-1)}  # fmt: skip
+
+
+IDS = torch.tensor([[5, 900, -3, 2**40], [7, 7, 1, 0]])
+INTEGERS = (IDS, IDS > 2, torch.tensor([3, -4], dtype=torch.int32),
+            torch.tensor([-128, 127, 5], dtype=torch.int8))  # fmt: skip
 Y = X.flip(0) * 0.5
 SIGNATURES: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "several": (Several, (X, Y), "left, right -> total, mul"),
@@ -172,6 +185,8 @@ SIGNATURES: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "unpacked": (Unpacked, (X,), "x -> y, h, c"),
     "chain": (Chain, (X,), "x -> output"),
     "unused": (Unused, (X, Y), "x, spare -> softmax"),
+    "integers": (Integers, INTEGERS, "ids, mask, count, byte -> ids_out, keep, mask_out, "
+                 "count_out, byte_out, picked, wide, score, most"),
     "made": (Made, {"one": X, "two": Y}, "one, two -> loss"),
 }  # fmt: skip
 
@@ -190,6 +205,17 @@ def prototype(bundle: Bundle) -> str:
     parameters = [p.split("[")[0].split() for p in match[1].split(",")]
     inputs = [p[-1] for p in parameters if p[0] == "const"]
     return f"{', '.join(inputs)} -> {', '.join(p[-1] for p in parameters if p[0] != 'const')}"
+
+
+def test_types_in_c() -> None:
+    bundle = exported("integers")
+    header = generate(bundle, find_target("generic"), Options()).files["integers.h"].decode()
+    for declared in (
+        "const int64_t ids[", "const bool mask[", "const int32_t count[", "const int8_t byte[",
+        " int64_t ids_out[", " bool keep[", " int32_t count_out[", " int8_t byte_out[",
+        " int64_t wide[", " float score[", " int64_t most[",
+    ):  # fmt: skip
+        assert declared in header
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
