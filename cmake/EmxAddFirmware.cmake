@@ -88,6 +88,6 @@ function(_emx_check_board who board)
       set(tree "the host, or for a board that emx does not know")
     endif()
     message(FATAL_ERROR "${who}: BOARD ${board}, but this build tree is for ${tree}. Configure one "
-                        "with --toolchain toolchains/arm-none-eabi.cmake -DEMX_BOARD=${board}")
+                        "with --toolchain toolchains/board.cmake -DEMX_BOARD=${board}")
   endif()
 endfunction()

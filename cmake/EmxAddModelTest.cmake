@@ -17,7 +17,7 @@ function(emx_add_model_test test)
     message(FATAL_ERROR "${who}: MODEL is missing")
   elseif(CMAKE_SYSTEM_NAME STREQUAL "Generic" AND NOT TARGET emx::board)
     message(FATAL_ERROR "${who}: emx does not know how to start a program on this board. Use "
-                        "toolchains/arm-none-eabi.cmake, or call this only if(NOT CMAKE_CROSSCOMPILING).")
+                        "toolchains/board.cmake, or call this only if(NOT CMAKE_CROSSCOMPILING).")
   endif()
   _emx_check_models("${who}" "${ARG_MODEL}")
   _emx_check_board("${who}" "${ARG_BOARD}")

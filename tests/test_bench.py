@@ -133,12 +133,13 @@ def test_fault_is_an_error() -> None:
         bench(model.bundle, model, target="mps2-an386")
 
 
-def test_host_cannot_count() -> None:
+@pytest.mark.parametrize("machine", ["host", "aarch64-linux"])
+def test_where_nothing_can_count(machine: str) -> None:
     model = Tiny()
     with pytest.raises(EmxError) as caught:
-        bench(model.bundle, model, target="host")
+        bench(model.bundle, model, target=machine)
     assert str(caught.value) == (
-        "instructions cannot be counted on host\n"
+        f"instructions cannot be counted on {machine}\n"
         f"  hint  they can on: {', '.join(counting_boards())}"
     )
 

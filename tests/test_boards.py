@@ -49,6 +49,32 @@ def test_the_target_is_what_the_compiler_says(board: str) -> None:
     assert detect_target(parse_macros(macros)).name == machine.target
 
 
+@pytest.mark.parametrize("board", EACH_BARE)
+def test_clang_names_the_same_target(board: str) -> None:
+    machine = find_machine(board)
+    flags = [f for f in machine.flags if f.startswith("-m") and not f.startswith("-masm")]
+    triple = "riscv32-unknown-elf" if "riscv" in machine.compiler else "arm-none-eabi"
+    command = ["clang", f"--target={triple}", *flags, "-dM", "-E", "-x", "c", "/dev/null"]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert detect_target(parse_macros(macros)).name == machine.target
+
+
+@pytest.mark.parametrize(
+    ("macros", "target"),
+    [
+        ({}, "generic"),
+        ({"__ARM_ARCH_7EM__": "1"}, "generic"),  # a Cortex-M4 without FPU
+        ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": "4"}, "cortex-m4"),
+        ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": "0xe"}, "cortex-m7"),
+        ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": ""}, "cortex-m4"),
+        ({"__ARM_ARCH_8M_MAIN__": "1", "__ARM_FP": "4", "__ARM_FEATURE_MVE": "1"}, "cortex-m33"),
+        ({"__riscv_xlen": "64", "__riscv_mul": "1", "__riscv_compressed": "1"}, "generic"),
+    ],
+)
+def test_values_of_macros_decide(macros: dict[str, str], target: str) -> None:
+    assert detect_target(macros).name == target
+
+
 @pytest.mark.parametrize("board", EACH)
 def test_code_for_another_target_does_not_compile(tmp_path: Path, board: str) -> None:
     """The #error of generated C asks the preprocessor what detect_target() asks of the macros."""

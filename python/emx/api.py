@@ -17,13 +17,14 @@ from emx.budget import check_memory
 from emx.build import Generate, find_machine, machine_names
 from emx.bundle import Bundle
 from emx.emit import Artifacts, emit
+from emx.errors import EmxError
 from emx.exporter import export
 from emx.ir import Array
 from emx.load import load
 from emx.options import Options
 from emx.plan import plan
 from emx.select import select
-from emx.target import Target, find_target
+from emx.target import TARGETS, Target, find_target
 from emx.testrun import build_test
 from emx.verifier import VerifyReport
 from emx.verifier import verify as _verify
@@ -67,10 +68,15 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
 def check(bundle: Bundle, *, target: str = "generic") -> Artifacts:
     """Generate the C in memory, with each pass checked. `target` may be a board: then the model
     also has to fit its memory, in a program with one test vector."""
+    names = dict.fromkeys((*(t.name for t in TARGETS), *machine_names()))
+    if target not in names:
+        raise EmxError(
+            f"there is no target or board {target!r}", hint=f"there are: {', '.join(names)}"
+        )
     machine = find_machine(target) if target in machine_names() else None
     row = find_target(machine.target if machine else target)
     artifacts = generate(bundle, row, Options(check_passes=True))
-    if machine:
+    if machine and machine.bare:
         with tempfile.TemporaryDirectory(prefix="emx-check-") as temporary:
             write(generate(bundle.with_vectors(1), row, Options(test=True)), Path(temporary))
             build_test(machine, Path(temporary), bundle.name, ("emx_test.c", "emx_print.c"))

@@ -171,7 +171,7 @@ def test_flags_reach_try_compile(project: Project) -> None:
         message("HELIUM ${helium}")
         """
     )
-    toolchain = TOOLCHAINS / "arm-none-eabi.cmake"
+    toolchain = TOOLCHAINS / "board.cmake"
     for board, answer in (("mps3-an547", "TRUE"), ("mps2-an386", "FALSE")):
         text = project.configure(f"-DEMX_BOARD={board}", toolchain=toolchain, tree=board).ok().text
         assert f"HELIUM {answer}" in text
@@ -223,7 +223,7 @@ def test_tests_of_two_boards(project: Project) -> None:
     """Each board's tree has tests with its own label."""
     project.cmakelists(FIVE_LINES)
     for board in ("mps2-an386", "mps3-an547"):
-        toolchain = TOOLCHAINS / "arm-none-eabi.cmake"
+        toolchain = TOOLCHAINS / "board.cmake"
         project.configure(f"-DEMX_BOARD={board}", toolchain=toolchain, tree=board).ok()
         project.build("--target", "net_test", tree=board).ok()
         assert project.passed("-L", board, tree=board) == 1
