@@ -64,7 +64,7 @@ def _step(call: Call) -> Step:
         overlap={f"x{i}": call.overlap[x] for i, x in enumerate(call.xs) if x in call.overlap},
     )
     reads = {f"x{i}": x for i, x in enumerate(call.xs)}
-    return Step(f"make_{call.y}", kernel, reads, {}, call.y, Origin(), 0, 0)
+    return Step(f"make_{call.y}", kernel, reads, {}, {}, call.y, Origin(), 0, 0)
 
 
 def trace(events: Sequence[tuple[int, int, int, int]]) -> Trace:

@@ -269,6 +269,11 @@ def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
     }
 
 
+def _place(s: Step, operand: str) -> str:
+    start = s.starts.get(operand)
+    return f"{s.reads[operand]} + {start}" if start else s.reads[operand]
+
+
 def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance]) -> dict[str, str]:
     instance = instances[s.instance]
     arguments = [f"&{s.name}_at"] if instance.varying else []
@@ -278,7 +283,7 @@ def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance])
         elif operand in s.weights:
             arguments.append(f"w->{s.weights[operand]}")
         else:
-            arguments.append(s.writes if operand == "y" else s.reads[operand])
+            arguments.append(s.writes if operand == "y" else _place(s, operand))
     origin = str(s.origin) if s.origin != Origin() else "(added by emx)"
     same = i > 0 and steps[i - 1].origin == s.origin
     return {

@@ -33,6 +33,7 @@ class Step:
     """One kernel call.
 
     reads    operand name -> buffer name; writes: the buffer y.
+    starts   operand name -> the element of its buffer that it starts at, where not the first
     weights  operand name -> name in Program.weights.
     instance index into Program.instances.
     """
@@ -40,6 +41,7 @@ class Step:
     name: str
     kernel: Kernel
     reads: Mapping[str, str]
+    starts: Mapping[str, int]
     weights: Mapping[str, str]
     writes: str
     origin: Origin
@@ -48,8 +50,10 @@ class Step:
 
     def overlap(self, buffer: str) -> Trace | None:
         """The trace that lets y overlap `buffer`, if every read of it is covered by one."""
-        traces = [self.kernel.overlap.get(op) for op, b in self.reads.items() if b == buffer]
-        return traces[0] if len(traces) == 1 else None
+        operands = [op for op, b in self.reads.items() if b == buffer]
+        if len(operands) != 1 or operands[0] in self.starts:
+            return None
+        return self.kernel.overlap.get(operands[0])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from emx.errors import EmxError, Problem
 from emx.ir import Array, Graph, Node, Unsupported, Value, raw
 from emx.kernel import Kernel
 from emx.names import Names
-from emx.ops.movement import Copy, Reshape
+from emx.ops.movement import Copy, Movement, Reshape
 from emx.program import Buffer, Instance, Program, Step
 from emx.target import Target
 
@@ -26,7 +26,7 @@ def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
     graph = own_outputs(graph)
     names = Names(f"{graph.name}_{symbol}" for symbol in SYMBOLS)
     buffers = _Buffers(graph, names, io_arena)
-    kernels, problems = _kernels(graph, target)
+    kernels, problems = _kernels(graph, buffers, target)
     if problems:
         raise EmxError.of(problems, "operators of this model have no kernel")
     instances = _instances(list(kernels.values()), names)
@@ -42,6 +42,7 @@ def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
                 name=buffers.of(node.output),
                 kernel=kernel,
                 reads={k: buffers.of(v) for k, v in reads.items()},
+                starts={k: start for k, v in reads.items() if (start := buffers.start(v))},
                 weights={k: weights.add(name, data) for k, (name, data) in constants.items()},
                 writes=buffers.of(node.output),
                 origin=node.origin,
@@ -66,12 +67,13 @@ def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
 def own_outputs(graph: Graph) -> Graph:
     """Every output becomes memory that one node of its own writes: an output that is an input, a
     constant, or another output's memory is copied."""
-    roots = _roots(graph)
+    places = _places(graph)
+    values = {v.name: v for n in graph.nodes for v in n.outputs}
     taken = {v.name for v in graph.inputs} | set(graph.constants)
     nodes, outputs = list(graph.nodes), list[Value]()
     for name, v in zip(graph.output_names, graph.outputs, strict=True):
-        root = roots.get(v.name, v.name)
-        if root in taken:
+        root = places.get(v.name, Place(v.name)).root
+        if root in taken or values[root].type.size != v.type.size:
             copy = Value(f"{name}.output.{len(outputs)}", v.type, v.eager)
             nodes.append(Node(Copy(), (v,), (copy,)))
             v, root = copy, copy.name
@@ -80,50 +82,79 @@ def own_outputs(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
 
 
-def _roots(graph: Graph) -> dict[str, str]:
-    """Value -> the value whose memory it is; they differ for reshapes."""
-    roots: dict[str, str] = {}
+@dataclass(frozen=True)
+class Place:
+    """Memory of a value that no kernel writes: the elements from `start` on of the value `root`."""
+
+    root: str
+    start: int = 0
+
+
+def _places(graph: Graph) -> dict[str, Place]:
+    """Reshapes, and movements whose result is one run of memory of their input, such as a slice
+    of the outermost axis: they cost nothing."""
+    places: dict[str, Place] = {}
     for n in graph.nodes:
-        if isinstance(n.op, Reshape):
-            source = n.inputs[0].name
-            roots[n.output.name] = roots.get(source, source)
-    return roots
+        start = _view(n)
+        if start is not None:
+            x = n.inputs[0].name
+            source = places.get(x, Place(x))
+            places[n.output.name] = Place(source.root, source.start + start)
+    return places
+
+
+def _view(n: Node) -> int | None:
+    if isinstance(n.op, Reshape):
+        return 0
+    return n.op.view(n.inputs[0].type, n.output.type) if isinstance(n.op, Movement) else None
 
 
 class _Buffers:
     """One buffer for each value that a kernel writes, and for each input."""
 
     def __init__(self, graph: Graph, names: Names, io_arena: bool) -> None:
-        self._roots = _roots(graph)
+        self._places = _places(graph)
         self.table: dict[str, Buffer] = {}
         self._names: dict[str, str] = {}
         values = {v.name: v for n in graph.nodes for v in n.outputs}
         for v in graph.inputs:
             self._add(v, names.unique(v.name), "arena" if io_arena else "input")
         for name, v in zip(graph.output_names, graph.outputs, strict=True):
-            root = values[self._roots.get(v.name, v.name)]
+            root = values[self._place(v).root]
             view = root.eager or v.eager
             home = "arena" if io_arena else "output"
             self._add(replace(root, eager=view), names.unique(name), home)
         for n in graph.nodes:
             v = n.output
-            if v.name not in self._roots and v.name not in self._names:
+            if v.name not in self._places and v.name not in self._names:
                 self._add(v, names.unique((v.eager or v).name.removesuffix(".0")), "arena")
 
     def of(self, v: Value) -> str:
-        return self._names[self._roots.get(v.name, v.name)]
+        return self._names[self._place(v).root]
+
+    def start(self, v: Value) -> int:
+        """Where in its buffer a value starts, in elements."""
+        return self._place(v).start
+
+    def has_kernel(self, v: Value) -> bool:
+        return v.name not in self._places
+
+    def _place(self, v: Value) -> Place:
+        return self._places.get(v.name, Place(v.name))
 
     def _add(self, v: Value, name: str, home: str) -> None:
         self._names[v.name] = name
         self.table[name] = Buffer(name, v.type, home, v.eager)
 
 
-def _kernels(graph: Graph, target: Target) -> tuple[dict[str, Kernel], list[Problem]]:
-    """Output name -> kernel, for all nodes but reshapes."""
+def _kernels(
+    graph: Graph, buffers: _Buffers, target: Target
+) -> tuple[dict[str, Kernel], list[Problem]]:
+    """Output name -> kernel, for all nodes whose output is not a view."""
     kernels: dict[str, Kernel] = {}
     problems: list[Problem] = []
     for n in graph.nodes:
-        if isinstance(n.op, Reshape):
+        if not buffers.has_kernel(n.output):
             continue
         try:
             kernels[n.output.name] = n.op.kernel_for(n, graph.constants, target)

@@ -17,7 +17,7 @@ import numpy as np
 from emx.builder import Builder, Lowering, axis_of
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel
-from emx.sample import Sample, X
+from emx.sample import B, I, Sample, X
 
 MAX_RANK = 6
 
@@ -43,6 +43,13 @@ class Movement(Op):
     def map(self, x: TensorType, y: TensorType) -> IndexMap:
         """Where the elements of x go in y."""
 
+    def view(self, x: TensorType, y: TensorType) -> int | None:
+        """Where y starts in x, in elements, if it is one run of memory there; None if not."""
+        m = self.map(x, y)
+        _, x_step, y_step = _collapse(m)
+        whole = m.fill_count == 0 and y_step in ((), (1,)) and x_step in ((), (1,))
+        return m.x_start if whole and y.size else None
+
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
         m = self.map(node.inputs[0].type, node.output.type)
         extent, x_step, y_step = _collapse(m)
@@ -65,7 +72,7 @@ class Movement(Op):
 
 def _bits(value: float, dtype: DType) -> int:
     """The bits of an element, as a whole number."""
-    return int.from_bytes(np.array(value, dtype.numpy).tobytes(), "little")
+    return int.from_bytes(np.array(value, dtype.numpy).tobytes(), "little", signed=True)
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,9 @@ class Copy(Movement):
 
     name: ClassVar[str] = "copy"
 
+    def view(self, x: TensorType, y: TensorType) -> int | None:
+        return None
+
     def infer(self, *types: TensorType) -> TensorType:
         return types[0]
 
@@ -272,8 +282,9 @@ def lower_pad(
 ) -> Value:
     """aten.pad(x, pad, mode, value) and aten.constant_pad_nd(x, pad, value); pad counts from the
     last axis, (before, after) each."""
-    if isinstance(mode, str) and mode != "constant":
-        raise Unsupported(f"padding of mode {mode} is not supported", "use constant padding")
+    modes = {"reflect": 0, "replicate": 1, "circular": 2}
+    if mode in modes:
+        return b.aten("aten._pad_enum.default", x, pad, modes[mode])
     fill = mode if not isinstance(mode, str) else value
     missing = x.type.rank - len(pad) // 2
     before = (0,) * missing + tuple(pad[0::2])[::-1]
@@ -305,6 +316,13 @@ def lower_expand(b: Builder, x: Value, shape: Sequence[int], implicit: bool = Fa
     return b.node(Expand(tuple(d if n == -1 else n for n, d in zip(shape, dims, strict=True))), x)
 
 
+def lower_flip(b: Builder, x: Value, axes: Sequence[int]) -> Value:
+    for axis in {axis_of(a, x.type.rank) for a in axes}:
+        n = x.type.dims[axis]
+        x = b.node(Slice(axis, n - 1, n, -1), x) if n > 1 else x
+    return x
+
+
 def lower_identity(b: Builder, x: Value, *args: object, **kwargs: object) -> Value:
     """Calls that leave the values as they are; export checked that the type stays too."""
     return x
@@ -334,6 +352,8 @@ ATEN: dict[str, Lowering] = {
     "aten.slice.Tensor": lower_slice,
     "aten.select.int": lower_select,
     "aten.expand.default": lower_expand,
+    "aten.expand_as.default": lambda b, x, y: lower_expand(b, x, y.type.dims),
+    "aten.flip.default": lower_flip,
 }  # fmt: skip
 
 SAMPLES = (
@@ -354,5 +374,15 @@ SAMPLES = (
     Sample("aten.slice.Tensor", X(3, 9), 1, -7, 9223372036854775807, 3),
     Sample("aten.select.int", X(4, 3, 2), 1, -1),
     Sample("aten.expand.default", X(3, 1), [2, 3, 4]),
+    Sample("aten.expand_as.default", X(3, 1), X(2, 3, 4)),
+    Sample("aten.flip.default", X(2, 3, 4), [0, -1]),
+    Sample("aten.flip.default", I(5), [0]),
+    Sample("aten.flip.default", B(5), [0]),
+    Sample("aten.permute.default", I(2, 3, dtype=DType.S16), [1, 0]),
+    Sample("aten.slice.Tensor", X(4, 3), 0, 1, 3),
+    Sample("aten.slice.Tensor", X(4, 3), 0, 5, 9),
+    Sample("aten.select.int", I(4, 3), 0, 2),
+    Sample("aten.constant_pad_nd.default", I(3), [2, 0], -1),
+    Sample("aten.constant_pad_nd.default", B(3), [2, 0], True),
     Sample("aten.clone.default", X(3)),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from emx.ir import Eager, Graph, Node, Op, Value
 from emx.ops.adaptive_pool import AdaptivePool
 from emx.ops.batch_norm import BatchNorm
+from emx.ops.concat import Concat
 from emx.ops.conv2d import Conv2d
 from emx.ops.group_norm import GroupNorm
 from emx.ops.layer_norm import LayerNorm
@@ -133,7 +134,7 @@ def _simplify_reshape(r: Rewriter, node: Node, op: Reshape) -> Edit:
 def _common_perm(r: Rewriter, node: Node) -> Perm | None:
     """The permutation under which all images among the inputs are, if there is one."""
     perms = set()
-    for v in node.inputs if isinstance(node.op, Pointwise) else node.inputs[:1]:
+    for v in node.inputs if isinstance(node.op, Pointwise | Concat) else node.inputs[:1]:
         before = r.made_by(v)
         if before and isinstance(before.op, Permute) and v.type.rank == len(before.op.perm):
             perms.add(before.op.perm)
@@ -150,7 +151,7 @@ def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
     op = node.op
     if isinstance(op, Pointwise):
         return op, perm
-    if isinstance(op, AdaptivePool | BatchNorm | Resample | Slice | Softmax):
+    if isinstance(op, AdaptivePool | BatchNorm | Concat | Resample | Slice | Softmax):
         return replace(op, axis=perm[op.axis]), perm
     if isinstance(op, GroupNorm):
         return (replace(op, axis=perm[op.axis]), perm) if perm[0] == 0 else None
@@ -166,6 +167,8 @@ def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
         before, after = (tuple(s[i] for i in back) for s in (op.before, op.after))
         return Pad(before, after, op.value), perm
     if isinstance(op, Reduce):
+        if op.row.startswith("arg") and len(op.axes) > 1:
+            return None  # the place that it gives counts the elements in their order
         axes = tuple(sorted(perm[a] for a in op.axes))
         if op.keepdim:
             return replace(op, axes=axes), perm
@@ -180,7 +183,7 @@ def _without_permute(r: Rewriter, v: Value, perm: Perm, node: Node) -> Value:
     if before:
         return before.inputs[0]
     data = r.data(v)
-    if data is None or data.ndim == 0 or not isinstance(node.op, Pointwise):
+    if data is None or data.ndim == 0 or not isinstance(node.op, Pointwise | Concat):
         return v
     full = data.reshape((1,) * (len(perm) - data.ndim) + data.shape)
     return r.constant(v.name, np.ascontiguousarray(full.transpose(inverse(perm))))
