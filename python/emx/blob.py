@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from emx.ir import Array, raw
-from emx.program import ALIGN
+from emx.program import padded
 
 ROW = 20  # bytes of a blob in a line of C
 _HEADER = struct.Struct("<4s3I32s32s")  # emx_weights_header_t in runtime/include/emx/weights.h
@@ -107,7 +107,7 @@ def literals(data: bytes) -> list[str]:
 
 
 def _padded(tensor: Array) -> int:
-    return -(-tensor.nbytes // ALIGN) * ALIGN
+    return padded(tensor.nbytes)
 
 
 # Three digits, so that no digit that follows is taken for one more.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from emx.errors import EmxError
 from emx.ir import Array, DType, TensorType
 from emx.options import Options
-from emx.program import ALIGN, Plan, Step
+from emx.program import Plan, Step, padded
 
 SHOWN = 3
 
@@ -59,7 +59,7 @@ def _weights(plan: Plan) -> list[Part]:
         for name in step.weights.values():
             readers.setdefault(name, step)
     return [
-        Part(_padded(w.nbytes), f"{name}  {_type(w)}  {_line(readers[name])}")
+        Part(padded(w.nbytes), f"{name}  {_type(w)}  {_line(readers[name])}")
         for name, w in plan.program.weights.items()
     ]
 
@@ -87,7 +87,7 @@ def _live(plan: Plan) -> Iterator[tuple[Step, list[tuple[int, Part]]]]:
         names = [b for b in plan.offsets if first.get(b, 0) <= i <= last.get(b, 0)]
         spans = [(plan.offsets[b], _buffer(plan, b)) for b in names]
         if step.name in plan.scratch:
-            size = _padded(step.kernel.scratch_bytes)
+            size = padded(step.kernel.scratch_bytes)
             spans.append((plan.scratch[step.name], Part(size, f"scratch of {step.name}")))
         yield step, spans
 
@@ -109,7 +109,3 @@ def _covered(spans: Sequence[tuple[int, int]]) -> int:
 
 def _line(step: Step) -> str:
     return step.origin.source or "(added by emx)"
-
-
-def _padded(size: int) -> int:
-    return -(-size // ALIGN) * ALIGN

@@ -29,7 +29,7 @@ from emx.errors import EmxError
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
 from emx.options import Options
-from emx.program import ALIGN, Buffer, Instance, Plan, Step
+from emx.program import ALIGN, Buffer, Instance, Plan, Step, padded
 from emx.report import manifest, summary, table
 from emx.testdata import test_tables, vector_blob
 
@@ -221,7 +221,7 @@ def _declaration(local: Mapping[str, Any]) -> tuple[str, str]:
 def _member(name: str, data: Array) -> tuple[str, str]:
     """A member of the weights struct, padded as in the blob."""
     dtype = DType.of(data.dtype)
-    length = -(-data.nbytes // ALIGN) * ALIGN // dtype.bytes
+    length = padded(data.nbytes) // dtype.bytes
     padding = f", {length - data.size} unused" if length > data.size else ""
     return f"{dtype.c} {name}[{length}];", f"{TensorType(data.shape, dtype)}{padding}"
 

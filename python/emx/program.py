@@ -13,6 +13,11 @@ from emx.target import Target
 ALIGN = 16  # bytes; every buffer of the arena and every tensor of the weight blob
 
 
+def padded(size: int) -> int:
+    """`size` bytes as they lie in memory: whole lots of ALIGN, also for a tensor of no elements."""
+    return -(-max(size, 1) // ALIGN) * ALIGN
+
+
 @dataclass(frozen=True)
 class Buffer:
     """Memory that holds one value. `home` says who owns it."""
@@ -24,8 +29,8 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Bytes the planner must reserve, a multiple of ALIGN, also for no elements."""
-        return -(-max(self.type.bytes, 1) // ALIGN) * ALIGN
+        """Bytes the planner must reserve."""
+        return padded(self.type.bytes)
 
 
 @dataclass(frozen=True)
