@@ -13,7 +13,7 @@ import numpy as np
 from emx.builder import Builder, Lowering, require_f32
 from emx.ir import Array, DType, Node, TensorType, Unsupported, Value
 from emx.kernel import Kernel
-from emx.sample import P, Sample, X
+from emx.sample import B, P, Sample, X
 from emx.view import Strided, View, batch_loops, whole
 
 BLOCK = 8  # rows whose scores are kept at once; every block packs k and v anew
@@ -126,6 +126,8 @@ def _mask(b: Builder, mask: Value | None, shape: tuple[int, int]) -> tuple[Value
     if mask is None:
         return None, False
     data = b.constants.get(mask.name)
+    if data is None and mask.type.dtype is DType.BOOL:
+        return b.aten("aten.where.Scalar", mask, 0.0, -inf), False
     if data is None:
         require_f32(mask)
         return mask, False
@@ -153,4 +155,7 @@ SAMPLES = (
     Sample(_SDPA, X(2, 3, 6, 4), X(2, 3, 5, 4), X(2, 3, 5, 4), X(2, 1, 6, 5, low=-9.0)),
     Sample(_SDPA, X(2, 6, 4), X(2, 5, 4), X(2, 5, 4), X(1, 5)),
     Sample(_SDPA, X(2, 6, 4), X(2, 5, 4), X(2, 5, 4), P(6, 5)),
+    Sample(_SDPA, X(2, 6, 4), X(2, 2, 4), X(2, 2, 4), B(2, 1, 2)),
+    Sample(_SDPA, X(1, 6, 5, 4), X(1, 2, 7, 4), X(1, 2, 7, 4), B(5, 7), scale=0.3, enable_gqa=True),
+    Sample(_SDPA, X(1, 4, 5, 4), X(1, 2, 7, 4), X(1, 2, 7, 4), X(1, 4, 1, 7), enable_gqa=True),
 )

@@ -258,38 +258,40 @@ def _params(gates: int, inner: int, units: int, biases: bool = True) -> tuple[ob
 
 
 SAMPLES = (
-    Sample("aten.lstm_cell.default", X(1, 1), (X(1, 1), X(1, 1)), *_params(4, 1, 1, False)),
-    Sample("aten.lstm_cell.default", X(2, 3), (X(2, 5), X(2, 5)), *_params(4, 3, 5)),
+    Sample(
+        "aten.lstm_cell.default", X(1, 1), (X(1, 1), X(1, 1)), *_params(4, 1, 1, False), outputs=2
+    ),
+    Sample("aten.lstm_cell.default", X(2, 3), (X(2, 5), X(2, 5)), *_params(4, 3, 5), outputs=2),
     Sample("aten.gru_cell.default", X(2, 3), X(2, 5), *_params(3, 3, 5)),
     Sample("aten.rnn_tanh_cell.default", X(2, 3), X(2, 5), *_params(1, 3, 5)),
     Sample("aten.rnn_relu_cell.default", X(2, 3), X(2, 5), *_params(1, 3, 5, False)),
     Sample(
         "aten.lstm.input", X(1, 1, 2), (X(1, 1, 3), X(1, 1, 3)), _params(4, 2, 3),
-        True, 1, 0.0, False, False, False,
+        True, 1, 0.0, False, False, False, outputs=3,
     ),
     Sample(
         "aten.lstm.input", X(9, 1, 6), (X(1, 1, 8), X(1, 1, 8)), _params(4, 6, 8, False),
-        False, 1, 0.0, False, False, False,
+        False, 1, 0.0, False, False, False, outputs=3,
     ),
     Sample(
         "aten.lstm.input", X(2, 6, 3), (X(4, 2, 5), X(4, 2, 5)),
         (*_params(4, 3, 5), *_params(4, 3, 5), *_params(4, 10, 5), *_params(4, 10, 5)),
-        True, 2, 0.0, False, True, True,
+        True, 2, 0.0, False, True, True, outputs=3,
     ),
     Sample(
         "aten.gru.input", X(5, 1, 3), X(1, 1, 6), _params(3, 3, 6),
-        True, 1, 0.0, False, False, False,
+        True, 1, 0.0, False, False, False, outputs=2,
     ),
     Sample(
         "aten.gru.input", X(2, 7, 4), X(2, 2, 3), (*_params(3, 4, 3), *_params(3, 4, 3)),
-        True, 1, 0.0, False, True, True,
+        True, 1, 0.0, False, True, True, outputs=2,
     ),
     Sample(
         "aten.rnn_tanh.input", X(6, 1, 4), X(2, 1, 4), (*_params(1, 4, 4), *_params(1, 4, 4)),
-        True, 2, 0.0, False, False, False,
+        True, 2, 0.0, False, False, False, outputs=2,
     ),
     Sample(
         "aten.rnn_relu.input", X(4, 2, 3), X(1, 2, 5), _params(1, 3, 5, False),
-        False, 1, 0.0, False, False, False,
+        False, 1, 0.0, False, False, False, outputs=2,
     ),
 )  # fmt: skip
