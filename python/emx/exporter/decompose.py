@@ -10,6 +10,7 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from emx.errors import EmxError, Problem
+from emx.exporter import decompositions
 from emx.exporter.origin import ORIGIN_KEYS, common_root, origin_of, user_frames
 from emx.exporter.torchtools import explained
 
@@ -50,6 +51,7 @@ def decompose(program: Any) -> Any:
     whole = frozenset(_WHOLE.split())
     for op in [op for op in table if packet(op) in whole]:
         del table[op]
+    table.update(decompositions.table())
     with explained("PyTorch cannot lower this model", hints={"is mutated": KEEPS_STATE}):
         functional = program.run_decompositions(table)
     _restore_origins(program, functional)
