@@ -71,6 +71,19 @@ def test_stack_is_a_matter_of_boards(project: Project) -> None:
     project.build().ok()
 
 
+def test_stack_needs_gcc(project: Project) -> None:
+    model(project, "MAX_STACK_BYTES 1000")
+    clang = """
+    set(CMAKE_SYSTEM_NAME Generic)
+    set(CMAKE_C_COMPILER clang)
+    set(CMAKE_C_COMPILER_TARGET arm-none-eabi)
+    set(CMAKE_C_FLAGS_INIT "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard")
+    set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+    """
+    text = project.configure(toolchain=project.write("clang.cmake", clang)).fails().text
+    assert "the compiler is Clang" in " ".join(text.split())
+
+
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_code_of_link_time_optimisation(project: Project, compiler: str) -> None:
     """There is no code before the program is linked, and so no budget."""
