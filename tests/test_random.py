@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -16,25 +16,36 @@ from emx.options import Options
 from many import SANITIZE, run_together
 from random_nets import network
 
-COUNT = 14
-pytestmark = pytest.mark.slow
+FEW = range(14)
+# 500 networks, a few in one program.
+MANY = [range(start, start + 20) for start in range(14, 514, 20)]
+SEEDS = pytest.mark.parametrize(
+    "seeds",
+    [pytest.param(FEW, marks=pytest.mark.slow)]
+    + [pytest.param(seeds, marks=pytest.mark.soak) for seeds in MANY],
+    ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}",
+)
 
 
-@cache
-def bundles() -> tuple[Bundle, ...]:
-    return tuple(emx.export(*network(s), name=f"net_{s}", vectors=2) for s in range(COUNT))
+@lru_cache(maxsize=1)
+def bundles(seeds: range) -> tuple[Bundle, ...]:
+    return tuple(emx.export(*network(s), name=f"net_{s}", vectors=2) for s in seeds)
 
 
-def test_passes_keep_the_meaning() -> None:
-    for bundle in bundles():
+@SEEDS
+def test_passes_keep_the_meaning(seeds: range) -> None:
+    for bundle in bundles(seeds):
         passes.run(load(bundle), check=[x[0] for x in bundle.vectors.inputs.values()])
 
 
+@SEEDS
 @pytest.mark.parametrize(
     ("machine", "flags", "io_arena"),
     [("host", SANITIZE, False), ("host", ("-O3",), True), ("mps3-an547", ("-Os",), True)],
 )
-def test_networks(tmp_path: Path, machine: str, flags: tuple[str, ...], io_arena: bool) -> None:
+def test_networks(
+    tmp_path: Path, machine: str, flags: tuple[str, ...], io_arena: bool, seeds: range
+) -> None:
     run_together(
-        bundles(), tmp_path, machine, flags, Options(test=True, taps=True, io_arena=io_arena)
+        bundles(seeds), tmp_path, machine, flags, Options(test=True, taps=True, io_arena=io_arena)
     )

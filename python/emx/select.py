@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from emx.errors import EmxError, Problem
 from emx.ir import Array, Graph, Node, Unsupported, Value, raw
 from emx.kernel import Kernel
@@ -191,7 +189,6 @@ class _Weights:
         self._seen: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def add(self, name: str, data: Array) -> str:
-        data = np.asarray(data, order="C")
         key = (hashlib.sha256(raw(data)).hexdigest(), data.shape)
         if key not in self._seen:
             base = name.removesuffix(".folded").removesuffix(".permuted")

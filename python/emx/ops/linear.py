@@ -65,11 +65,11 @@ class Linear(Op):
 
 
 def _pack(w: Array) -> Array:
-    """[out][in] -> [ceil(out/4)][in][4], zero-padded."""
+    """[out][in] -> [ceil(out/4)][in][4], zero-padded; a view where nothing is padded."""
     out, inner = w.shape
-    padded = np.zeros((-(-out // 4) * 4, inner), w.dtype)
-    padded[:out] = w
-    return np.ascontiguousarray(padded.reshape(-1, 4, inner).transpose(0, 2, 1))
+    if out % 4:
+        w = np.concatenate([w, np.zeros((-out % 4, inner), w.dtype)])
+    return w.reshape(-1, 4, inner).transpose(0, 2, 1)
 
 
 def lower_linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
