@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import emx
-from board_sets import EACH
+from board_sets import KINDS
 from emx.build import CONTRACT, find_machine, find_tool, run
 from emx.bundle import AtenNode, Ref, Vectors
 from emx.ir import TensorType
@@ -268,7 +268,7 @@ def test_right_and_clean_under_sanitizers(tmp_path: Path, option: str) -> None:
         assert f"emx: pass {name}: " in done.output
 
 
-@pytest.mark.parametrize("board", EACH)
+@pytest.mark.parametrize("board", KINDS)
 def test_right_on_boards(board: str) -> None:
     for name in ("residual", "several"):
         report = emx.verify(golden_bundle(name), target=board, layers=True)

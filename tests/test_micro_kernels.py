@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from board_sets import EACH
+from board_sets import KINDS
 from emx.build import Program, build, find_machine, run
 from emx.paths import root
 
@@ -148,7 +148,7 @@ def results(directory: Path, board: str, level: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
-@pytest.mark.parametrize("board", EACH)
+@pytest.mark.parametrize("board", KINDS)
 def test_overrides_agree_with_generic(tmp_path: Path, board: str, level: str) -> None:
     said = results(tmp_path, board, level)
     assert set(said) == set(GENERIC)

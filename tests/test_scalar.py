@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from board_sets import QUICK
 from emx.build import board_names, find_machine, find_tool, run
 from emx.ir import Array
 from emx.paths import root
@@ -188,12 +189,13 @@ int main(void)
 """
 
 
-def test_exp_has_the_same_bits_everywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("boards", [QUICK, pytest.param(board_names(), marks=pytest.mark.slow)])
+def test_exp_has_the_same_bits_everywhere(tmp_path: Path, boards: tuple[str, ...]) -> None:
     """Without fused multiply-add, as <emx/scalar.h> promises."""
     source = tmp_path / "sum.c"
     source.write_text(CHECKSUM)
     sums = {}
-    for name in ("host", *board_names()):
+    for name in ("host", *boards):
         program = build(name, source, "-ffp-contract=off")
         done = run(find_machine(name), program, cwd=tmp_path)
         assert done.code == 0

@@ -59,11 +59,13 @@ void tiny_run(const float *x, float *y);
 static void run(const void *const x[], void *const y[]) {{ tiny_run(x[0], y[0]); }}
 static float y0[{n}];
 static void *const y[] = {{y0}};
-static const emx_test_tensor_t inputs[] = {{{{"x", {row}, 0}}}};
-static const emx_test_tensor_t outputs[] = {{{{"y", {row}, {y_at}}}}};
+static const emx_test_tensor_t inputs[] = {{{{"x", EMX_TEST_F32, {row}, 0}}}};
+static const emx_test_tensor_t outputs[] = {{{{"y", EMX_TEST_F32, {row}, {y_at}}}}};
 static const emx_test_step_t steps[] = {{
-    {{"scale", "scale_f32_0", "net.py:7: x = self.scale(x)  (module scale)", {row}, {scaled_at}}},
-    {{"shift", "shift_f32_0", "net.py:8: x = self.shift(x)  (module shift)", {row}, {y_at}}}}};
+    {{"scale", "scale_f32_0", "net.py:7: x = self.scale(x)  (module scale)", EMX_TEST_F32,
+     {row}, {scaled_at}}},
+    {{"shift", "shift_f32_0", "net.py:8: x = self.shift(x)  (module shift)", EMX_TEST_F32,
+     {row}, {y_at}}}}};
 static const emx_test_weight_t weights[] = {{
     {{"scale.w", 0, {row}, 0, {w_crc}u}}, {{"shift.b", 1, {row}, {row}, {b_crc}u}}}};
 const emx_test_model_t tiny_test_model = {{
