@@ -91,7 +91,9 @@ class Workspace:
         done = subprocess.run(
             [
                 BAZEL, "--nohome_rc", f"--output_user_root={self.servers}",
-                "--max_idle_secs=60", "--host_jvm_args=-Xmx1g", command, *arguments,
+                "--max_idle_secs=60", "--host_jvm_args=-Xmx1g",
+                "--host_jvm_args=-XX:TieredStopAtLevel=1",  # quick to start
+                command, *arguments,
             ],
             cwd=self.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
