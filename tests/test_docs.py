@@ -15,6 +15,7 @@ import pytest
 
 from emx import cli
 from emx.bencher import BenchReport
+from emx.operators_page import page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -104,3 +105,9 @@ def test_tutorial_runs_as_printed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("100% tests passed") == 2
     assert "gesture 3: " in done.stdout
+
+
+def test_page_of_operators_is_current() -> None:
+    assert (ROOT / "docs" / "operators.md").read_text() == page(), (
+        "docs/operators.md is stale: emx ops --markdown > docs/operators.md"
+    )

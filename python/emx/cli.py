@@ -176,6 +176,7 @@ def _add_budget(commands: Commands) -> None:
 
 def _add_lists(commands: Commands) -> None:
     p = commands.add_parser("ops", help="list the supported operators")
+    p.add_argument("--markdown", action="store_true", help="as the page docs/operators.md")
     p.set_defaults(run=_ops)
     p = commands.add_parser("targets", help="list targets and boards")
     p.add_argument(
@@ -365,8 +366,12 @@ def _budget(args: argparse.Namespace) -> int:
 
 
 def _ops(args: argparse.Namespace) -> int:
+    from emx.operators_page import page
     from emx.ops import modules
 
+    if args.markdown:
+        print(page(), end="")
+        return 0
     for name, module in modules().items():
         print(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}")
         for aten in module.ATEN:
