@@ -366,16 +366,9 @@ def _budget(args: argparse.Namespace) -> int:
 
 
 def _ops(args: argparse.Namespace) -> int:
-    from emx.operators_page import page
-    from emx.ops import modules
+    from emx.operators_page import listing, page
 
-    if args.markdown:
-        print(page(), end="")
-        return 0
-    for name, module in modules().items():
-        print(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}")
-        for aten in module.ATEN:
-            print(f"  {aten}")
+    print(page() if args.markdown else listing(), end="")
     return 0
 
 

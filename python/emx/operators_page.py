@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/operators.md, from the operators' own tables and samples."""
+"""The list of operators, and docs/operators.md, from the operators' own tables and samples."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ emulated boards.
 
 This page is generated: `emx ops --markdown > docs/operators.md`.
 """
+
+
+def listing() -> str:
+    """The names alone, for a terminal."""
+    lines: list[str] = []
+    for name, module in modules().items():
+        lines += [f"{name}: {_first_sentence(module)}", *(f"  {aten}" for aten in module.ATEN)]
+    return "\n".join(lines) + "\n"
 
 
 def page() -> str:
