@@ -28,7 +28,7 @@ _WHOLE = """
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     pad reflection_pad1d reflection_pad2d reflection_pad3d
     replication_pad1d replication_pad2d replication_pad3d
-    pixel_shuffle pixel_unshuffle channel_shuffle roll logsumexp
+    pixel_shuffle pixel_unshuffle channel_shuffle im2col roll logsumexp
     upsample_nearest1d upsample_nearest2d upsample_nearest3d
     _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
     upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
