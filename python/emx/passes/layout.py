@@ -110,7 +110,8 @@ def _simplify_permute(r: Rewriter, node: Node, op: Permute) -> Edit:
 def _drop_idle(r: Rewriter, node: Node) -> Edit:
     if isinstance(node.op, Reshape):
         return _simplify_reshape(r, node, node.op)
-    if isinstance(node.op, Slice) and node.output.type == node.inputs[0].type:
+    whole = node.output.type == node.inputs[0].type
+    if isinstance(node.op, Slice) and node.op.step > 0 and whole:
         return node.inputs[0]
     if not isinstance(node.op, Permute):
         return None
