@@ -175,34 +175,6 @@ class Expand(Movement):
 
 
 @dataclass(frozen=True)
-class Windows(Movement):
-    """Element t of window j along `axis`, x[j * step + t], is element j there and t on a new last
-    axis."""
-
-    name: ClassVar[str] = "windows"
-    axis: int
-    size: int
-    step: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        dims = list(types[0].dims)
-        dims[self.axis] = (dims[self.axis] - self.size) // self.step + 1
-        return TensorType((*dims, self.size), types[0].dtype)
-
-    def reference(self, *arrays: Array) -> Array:
-        windows = np.lib.stride_tricks.sliding_window_view(arrays[0], self.size, self.axis)
-        at = [slice(None)] * windows.ndim
-        at[self.axis] = slice(None, None, self.step)
-        return windows[tuple(at)]
-
-    def map(self, x: TensorType, y: TensorType) -> IndexMap:
-        x_step = contiguous(x.dims)
-        along = x_step[self.axis]
-        steps = (*(s * self.step if d == self.axis else s for d, s in enumerate(x_step)), along)
-        return IndexMap(y.dims, steps, contiguous(y.dims))
-
-
-@dataclass(frozen=True)
 class Reshape(Op):
     """The same elements in the same order under another shape; no kernel runs."""
 
@@ -351,10 +323,6 @@ def lower_flip(b: Builder, x: Value, axes: Sequence[int]) -> Value:
     return x
 
 
-def lower_unfold(b: Builder, x: Value, axis: int, size: int, step: int) -> Value:
-    return b.node(Windows(axis_of(axis, x.type.rank), size, step), x)
-
-
 def lower_identity(b: Builder, x: Value, *args: object, **kwargs: object) -> Value:
     """Calls that leave the values as they are; export checked that the type stays too."""
     return x
@@ -386,7 +354,6 @@ ATEN: dict[str, Lowering] = {
     "aten.expand.default": lower_expand,
     "aten.expand_as.default": lambda b, x, y: lower_expand(b, x, y.type.dims),
     "aten.flip.default": lower_flip,
-    "aten.unfold.default": lower_unfold,
 }  # fmt: skip
 
 SAMPLES = (
@@ -417,7 +384,5 @@ SAMPLES = (
     Sample("aten.select.int", I(4, 3), 0, 2),
     Sample("aten.constant_pad_nd.default", I(3), [2, 0], -1),
     Sample("aten.constant_pad_nd.default", B(3), [2, 0], True),
-    Sample("aten.unfold.default", X(1), 0, 1, 1),
-    Sample("aten.unfold.default", X(2, 9, 3), -2, 3, 2),
     Sample("aten.clone.default", X(3)),
 )

@@ -25,14 +25,22 @@ def lower_im2col(
         (rank - 2, rank - 1), ints(kernel, 2), ints(dilation, 2), ints(stride, 2), strict=True
     )
     for axis, size, spread, step in each:
-        y = b.aten("aten.unfold.default", y, axis, (size - 1) * spread + 1, step)
-        if spread > 1:
-            y = b.aten("aten.slice.Tensor", y, -1, 0, y.type.dims[-1], spread)
+        y = _windows(b, y, axis, size, spread, step)
     *batch, c, out_h, out_w, kh, kw = y.type.dims
     first = len(batch)
     perm = (*range(first), *(first + i for i in (0, 3, 4, 1, 2)))
     y = b.aten("aten.permute.default", y, perm)
     return b.aten("aten.reshape.default", y, (*batch, c * kh * kw, out_h * out_w))
+
+
+def _windows(b: Builder, x: Value, axis: int, size: int, spread: int, step: int) -> Value:
+    """The windows along an axis; the elements of a window lie on a new last axis."""
+    last = x.type.dims[axis] - (size - 1) * spread
+    parts = [
+        b.aten("aten.slice.Tensor", x, axis, t * spread, t * spread + last, step)
+        for t in range(size)
+    ]
+    return b.aten("aten.stack.default", parts, -1)
 
 
 ATEN: dict[str, Lowering] = {"aten.im2col.default": lower_im2col}
