@@ -107,6 +107,20 @@ def test_exp_is_within_one_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("flags", CONTRACTIONS, ids=["off", "fast"])
+def test_exp_of_negative_numbers_is_within_one_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    x = sweep(997)
+    x = x[(x <= 0) | np.isnan(x)]
+    y = compute(tmp_path, "emx_exp_negative_f32", flags, x)
+    with np.errstate(all="ignore"):
+        want = np.exp(x.astype(np.float64))
+    assert np.array_equal(np.isnan(y), np.isnan(x)) and np.all(y[x <= -87.4] == 0)
+    normal = x > -87.2
+    error = ulps(y[normal], want[normal])
+    assert error.max() <= 1.0, f"exp({x[normal][error.argmax()]!r})"
+    assert np.all(y[x == 0] == 1)
+
+
+@pytest.mark.parametrize("flags", CONTRACTIONS, ids=["off", "fast"])
 def test_tanh_is_within_two_ulp(tmp_path: Path, flags: tuple[str, ...]) -> None:
     """The sweep by bits, and every few floats from 1/16 to 16."""
     low, high = np.array([1 / 16, 16], np.float32).view(np.uint32)

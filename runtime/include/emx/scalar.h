@@ -13,9 +13,20 @@ EMX_INLINE float emx_pow2_f32(int32_t k)
     return v;
 }
 
+// exp(r) for |r| <= ln(2)/2: 1 + r + r^2 q(r), q a minimax polynomial of degree 4.
+EMX_INLINE float emx_exp_rest_f32(float r)
+{
+    float q = 0.00138145406f;
+    q = q * r + 0.00836874545f;
+    q = q * r + 0.0416683890f;
+    q = q * r + 0.166665211f;
+    q = q * r + 0.49999994f;
+    return (q * r * r + r) + 1.0f;
+}
+
 // e^x within 1 ULP for all finite x (subnormal results within 1 of their last place), the same bits
 // on every target without fused multiply-add. exp(x) = 2^k exp(r) with |r| <= ln(2)/2 and ln(2) in
-// two parts (Cody and Waite, 1980); exp(r) = 1 + r + r^2 q(r), q a minimax polynomial of degree 4.
+// two parts (Cody and Waite, 1980).
 EMX_INLINE float emx_exp_f32(float x)
 {
     if (!(x < 88.8f)) {
@@ -27,17 +38,29 @@ EMX_INLINE float emx_exp_f32(float x)
     const float t = x * 1.44269504f;
     const int32_t k = (int32_t)(t < 0.0f ? t - 0.5f : t + 0.5f);
     const float r = (x - (float)k * 0.693359375f) + (float)k * 2.12194440e-4f;
-    float q = 0.00138145406f;
-    q = q * r + 0.00836874545f;
-    q = q * r + 0.0416683890f;
-    q = q * r + 0.166665211f;
-    q = q * r + 0.49999994f;
-    const float y = (q * r * r + r) + 1.0f;
     const int32_t half = k / 2;
-    return y * emx_pow2_f32(half) * emx_pow2_f32(k - half);
+    return emx_exp_rest_f32(r) * emx_pow2_f32(half) * emx_pow2_f32(k - half);
 }
 
-// tanh(x) within 2 ULP: an odd minimax polynomial near 0, where 1 - 2 / (e^2x + 1) loses digits.
+// e^x for x <= 0 within 1 ULP, 0 where that is subnormal: half the work. Adding 1.5 * 2^23 rounds
+// to a whole number, which then stands in the last bits.
+EMX_INLINE float emx_exp_negative_f32(float x)
+{
+    if (!(x > -87.3f)) {
+        return x != x ? x : 0.0f;
+    }
+    const float t = x * 1.44269504f + 12582912.0f;
+    const float k = t - 12582912.0f;
+    const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = (bits + 127u) << 23;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return emx_exp_rest_f32(r) * scale;
+}
+
+// tanh(x) within 2 ULP: an odd minimax polynomial near 0, where (1 - e^-2x) / (1 + e^-2x) loses digits.
 EMX_INLINE float emx_tanh_f32(float x)
 {
     const float a = fabsf(x);
@@ -50,13 +73,18 @@ EMX_INLINE float emx_tanh_f32(float x)
         q = q * s - 0.3333328f;
         return x * (s * q + 1.0f);
     }
-    const float t = a > 9.1f ? 1.0f : 1.0f - 2.0f / (emx_exp_f32(2.0f * a) + 1.0f);
+    const float e = emx_exp_negative_f32(-2.0f * a);
+    const float t = (1.0f - e) / (1.0f + e);
     return x < 0.0f ? -t : t;
 }
 
-EMX_INLINE float emx_sigmoid_f32(float x) { return 1.0f / (1.0f + emx_exp_f32(-x)); }
+EMX_INLINE float emx_sigmoid_f32(float x)
+{
+    const float e = emx_exp_negative_f32(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
 
-EMX_INLINE float emx_silu_f32(float x) { return x / (1.0f + emx_exp_f32(-x)); }
+EMX_INLINE float emx_silu_f32(float x) { return x * emx_sigmoid_f32(x); }
 
 // Gaussian error linear unit (Hendrycks and Gimpel, 2016), exact and with tanh.
 EMX_INLINE float emx_gelu_f32(float x) { return 0.5f * x * (1.0f + erff(x * 0.707106781f)); }

@@ -42,7 +42,7 @@ EMX_INLINE void emx_attention_softmax_f32(const emx_attention_f32_t *p, float *s
     }
     float sum = 0.0f;
     for (int32_t s = 0; s < seen; s++) {
-        score[s] = emx_exp_f32(score[s] - max);
+        score[s] = emx_exp_negative_f32(score[s] - max);
         sum += score[s];
     }
     const float scale = 1.0f / sum;

@@ -6,7 +6,7 @@
 //
 // No scratch. Columns (n, k) one after the other, all of x before the first of y; so y may be x,
 // and if inner is 1, start anywhere before it (not emx_logsumexp_f32). The sum runs over j in
-// ascending order; exp is emx_exp_f32.
+// ascending order; exp is emx_exp_negative_f32.
 #ifndef EMX_KERNELS_SOFTMAX_H
 #define EMX_KERNELS_SOFTMAX_H
 #include <emx/scalar.h>
@@ -29,7 +29,7 @@ EMX_INLINE float emx_softmax_sum_f32(const float *x, int32_t step, int32_t len, 
 {
     float sum = 0.0f;
     for (int32_t i = 0; i < len; i++) {
-        sum += emx_exp_f32(x[i * step] - max);
+        sum += emx_exp_negative_f32(x[i * step] - max);
     }
     return sum;
 }
@@ -39,7 +39,7 @@ EMX_INLINE void emx_softmax_column_f32(int32_t step, int32_t len, const float *x
     const float max = emx_softmax_max_f32(x, step, len);
     float sum = 0.0f;
     for (int32_t i = 0; i < len; i++) {
-        const float e = emx_exp_f32(x[i * step] - max);
+        const float e = emx_exp_negative_f32(x[i * step] - max);
         y[i * step] = e;
         sum += e;
     }
