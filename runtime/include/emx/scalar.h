@@ -60,7 +60,8 @@ EMX_INLINE float emx_exp_negative_f32(float x)
     return emx_exp_rest_f32(r) * scale;
 }
 
-// tanh(x) within 2 ULP: an odd minimax polynomial near 0, where (1 - e^-2x) / (1 + e^-2x) loses digits.
+// tanh(x) within 2 ULP: (1 - e^-2x) / (1 + e^-2x), and near 0, where that loses digits, an odd
+// minimax polynomial.
 EMX_INLINE float emx_tanh_f32(float x)
 {
     const float a = fabsf(x);
