@@ -66,14 +66,17 @@ def test_add_subdirectory(project: Project) -> None:
     assert project.passed() == 1
 
 
-def test_fetch_content(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        ("", "FetchContent_MakeAvailable(emx)"),
+        ("OVERRIDE_FIND_PACKAGE", "find_package(emx CONFIG REQUIRED)"),
+    ],
+)
+def test_fetch_content(project: Project, how: str, then: str) -> None:
     project.options = tuple(o for o in project.options if "emx_DIR" not in o)
-    head = f"""
-include(FetchContent)
-FetchContent_Declare(emx SOURCE_DIR "{ROOT}")
-FetchContent_MakeAvailable(emx)
-"""
-    project.cmakelists(FIVE_LINES, head=head)
+    declare = f'FetchContent_Declare(emx SOURCE_DIR "{ROOT}" {how})'
+    project.cmakelists(FIVE_LINES, head=f"include(FetchContent)\n{declare}\n{then}\n")
     project.configure().ok()
     project.build().ok()
     assert project.passed() == 1
