@@ -40,12 +40,15 @@ def bundle_of(name: str, sample: Sample) -> Bundle:
         if not isinstance(a, T):
             return a
         shape = a.shape if a.const else (VECTORS, *a.shape)
-        (tensors if a.const else inputs)[name] = _data(random, a, shape)
+        (tensors if a.const else inputs)[name] = data_of(random, a, shape)
         return Ref(name)
 
     args: list[Arg] = [argument(a, f"t{i}") for i, a in enumerate(sample.args)]
     kwargs: dict[str, Arg] = {k: argument(a, k) for k, a in sample.kwargs}
-    results = [_call(sample.target, args, kwargs, tensors, inputs, v) for v in range(VECTORS)]
+    results = [
+        call_torch(sample.target, args, kwargs, tensors | {k: x[v] for k, x in inputs.items()})
+        for v in range(VECTORS)
+    ]
     outputs = tuple(TensorType(tuple(t.shape), DType.of(t.numpy().dtype)) for t in results[0])
     origin = Origin("m", "net.py:1", "y")
     node = AtenNode("call", sample.target, tuple(args), kwargs, outputs, origin)
@@ -68,7 +71,7 @@ def bundle_of(name: str, sample: Sample) -> Bundle:
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
 
 
-def _data(random: np.random.Generator, a: T, shape: tuple[int, ...]) -> Array:
+def data_of(random: np.random.Generator, a: T, shape: tuple[int, ...]) -> Array:
     if a.dtype is not DType.F32:
         return random.integers(int(a.low), int(a.high), shape).astype(a.dtype.numpy)
     data = np.asarray(random.uniform(a.low, a.high, shape).astype(np.float32))
@@ -83,22 +86,16 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "little") % (1 << 32)
 
 
-def _call(
-    target: str,
-    args: list[Arg],
-    kwargs: dict[str, Arg],
-    tensors: dict[str, Array],
-    inputs: dict[str, Array],
-    vector: int,
+def call_torch(
+    target: str, args: list[Arg], kwargs: dict[str, Any], tensors: dict[str, Array]
 ) -> tuple[torch.Tensor, ...]:
-    """PyTorch's result for one vector; empty tensors of tuple results are left out."""
+    """PyTorch's results of a call on these tensors."""
 
     def tensor(a: Any) -> Any:
         if isinstance(a, tuple):
             return [tensor(x) for x in a]
         if isinstance(a, Ref):
-            data = tensors[a.name] if a.name in tensors else np.asarray(inputs[a.name][vector])
-            return torch.from_numpy(data)
+            return torch.from_numpy(np.asarray(tensors[a.name]))
         return torch_dtype(a) if isinstance(a, DType) else a
 
     op = reduce(getattr, target.split(".")[1:], torch.ops.aten)

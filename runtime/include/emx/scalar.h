@@ -118,7 +118,9 @@ EMX_INLINE float emx_floor_divide_f32(float x, float y)
     if (y == 0.0f) {
         return x / y;
     }
-    const float quotient = (x - emx_remainder_f32(x, y)) / y;
+    const float r = fmodf(x, y);
+    const bool below = r != 0.0f && (r < 0.0f) != (y < 0.0f);
+    const float quotient = (x - r) / y - (below ? 1.0f : 0.0f);
     const float whole = floorf(quotient);
     return quotient - whole > 0.5f ? whole + 1.0f : whole;
 }
