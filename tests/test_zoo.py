@@ -12,16 +12,11 @@ import pytest
 import emx
 import zoo
 from emx.bundle import Bundle
-from emx.errors import EmxError
-from emx.load import load
 from emx.options import Options
 from many import SANITIZE, run_together
 
-# These wait for concatenation and embedding.
-WAITING = (zoo.gpt2, zoo.bert, zoo.vit, zoo.unet, zoo.densenet, zoo.seq2seq, zoo.pointnet,
-           zoo.segmenter)  # fmt: skip
-TRANSFORMERS = (zoo.convnext,)
-TORCH = tuple(f for f in zoo.ZOO if f not in (*TRANSFORMERS, *WAITING))
+TRANSFORMERS = (zoo.gpt2, zoo.bert, zoo.vit, zoo.convnext)
+TORCH = tuple(f for f in zoo.ZOO if f not in TRANSFORMERS)
 OPTIONS = Options(test=True, rtol=1e-3, atol=0)
 
 pytestmark = pytest.mark.slow
@@ -51,11 +46,3 @@ def test_networks_of_torch(machine: str, tmp_path: Path) -> None:
 def test_networks_of_transformers(machine: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     agrees(TRANSFORMERS, machine, tmp_path)
-
-
-@pytest.mark.parametrize("factory", WAITING)
-def test_waiting(factory: zoo.Factory) -> None:
-    if factory in (zoo.gpt2, zoo.bert, zoo.vit):
-        pytest.importorskip("transformers")
-    with pytest.raises(EmxError):
-        load(exported(factory))
