@@ -26,8 +26,6 @@ CALLS = [
     (aten.select_scatter.default, (X, Y[..., 2], -1, 0)),
     (aten.copy.default, (X, Y[0])),
     (aten.copy.default, (X, torch.tensor(3))),
-    *((aten.diagonal.default, (X, offset, *dims))
-      for offset in (0, 1, 4, 5, -1, -2, -3, 7) for dims in ((0, 1), (-1, 0), (2, 1))),
     *((aten.unfold.default, (X, *a)) for a in ((0, 3, 1), (1, 2, 2), (-1, 2, 3), (2, 1, 5))),
     (aten.unfold.default, (torch.tensor(2.0), 0, 1, 1)),
     (aten.dist.default, (X, Y[0], 3.0)),

@@ -39,16 +39,6 @@ def copy(x: Any, src: Any, non_blocking: bool = False) -> Any:
     return src.to(x.dtype).expand(x.shape)
 
 
-def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """Every (columns + 1)th element, row after row."""
-    x = x.movedim((dim1, dim2), (-2, -1))
-    rows, columns = x.shape[-2:]
-    length = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-    first = offset if offset >= 0 else -offset * columns
-    last = first + (length - 1) * (columns + 1) + 1 if length else first
-    return x.flatten(-2)[..., first : last : columns + 1]
-
-
 def unfold(x: Any, dim: int, size: int, step: int) -> Any:
     """The windows' first elements, their second ones, and so on, beside each other."""
     if not x.dim():
@@ -70,8 +60,6 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.slice_scatter.default: slice_scatter,
         aten.select_scatter.default: select_scatter,
         aten.copy.default: copy,
-        aten.diagonal.default: diagonal,
-        aten.diagonal_copy.default: diagonal,
         aten.unfold.default: unfold,
         aten.dist.default: dist,
         aten._cdist_forward.default: cdist,
