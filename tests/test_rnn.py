@@ -85,12 +85,12 @@ class Head(nn.Module):
         y, h = self.rnn(x)
         if self.way == "last y":
             return self.classify(y[:, -1])
-        if self.way == "h_n":
+        if self.way.startswith("h_n"):
             return self.classify((h[0] if isinstance(h, tuple) else h)[-1])
         return self.classify(y)
 
 
-HEADS = {"y": 2, "last y": 2, "h_n": 1}  # and the number of layers
+HEADS = {"y": 2, "last y": 2, "h_n": 2, "h_n of one": 1}  # and the number of layers
 
 
 def head_of(make: Callable[..., nn.Module], way: str) -> Bundle:
@@ -107,9 +107,7 @@ def test_only_what_is_read_is_kept(make: Callable[..., nn.Module], way: str) -> 
     graph = passes.run(load(head_of(make, way)))
     layers = [n.op for n in graph.nodes if isinstance(n.op, Recurrent)]
     assert len(layers) == HEADS[way] and not any(op.cell for op in layers)
-    assert [op.last for op in layers] == {"y": [False] * 2, "last y": [False, True]}.get(
-        way, [True]
-    )
+    assert [op.last for op in layers] == [False] * (HEADS[way] - 1) + [way != "y"]
     assert {n.op.name for n in graph.nodes} <= {"rnn", "linear", "reshape"}, str(graph)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -171,14 +170,7 @@ def _rows(b: Builder, x: Value, axis: int, start: int, end: int) -> Value:
 
 
 def _joined(b: Builder, parts: Sequence[Value]) -> Value:
-    """Along the first axis."""
-    total, at, padded = sum(v.type.dims[0] for v in parts), 0, list[Value]()
-    for v in parts:
-        n = v.type.dims[0]
-        sides = (0, 0, 0, 0, at, total - at - n)
-        padded.append(b.aten("aten.constant_pad_nd.default", v, sides, 0.0) if n < total else v)
-        at += n
-    return reduce(lambda v, w: b.aten("aten.add.Tensor", v, w), padded)
+    return parts[0] if len(parts) == 1 else b.aten("aten.cat.default", parts, 0)
 
 
 def _last_hidden(b: Builder, h: Value, dirs: int) -> list[Value]:
