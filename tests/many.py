@@ -17,6 +17,14 @@ TESTING = root() / "runtime" / "testing"
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
+def hosts() -> list[str]:
+    """This machine, at each of its levels that the processor has."""
+    needs = {"host": "", "x86-64-v3": "avx2", "x86-64-v4": "avx512f"}
+    facts = Path("/proc/cpuinfo")
+    has = facts.read_text() if facts.exists() else ""
+    return [name for name, flag in needs.items() if flag in has]
+
+
 def run_together(
     bundles: Sequence[Bundle],
     directory: Path,

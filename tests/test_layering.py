@@ -130,7 +130,7 @@ def includes(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", HEADERS, ids=lambda p: p.name)
 def test_includes_of_the_runtime(path: Path) -> None:
     libc = {"math.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
-    tools = ("arch", "emx", "index", "panel", "scalar", "taps")
+    tools = ("arch", "emx", "index", "panel", "scalar", "taps", "tile")
     kernels = {f"emx/{name}.h" for name in tools}
     allowed = {
         "kernels": kernels,

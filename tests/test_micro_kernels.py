@@ -11,12 +11,13 @@ import pytest
 from board_sets import KINDS
 from emx.build import Program, build, find_machine, run
 from emx.paths import root
+from emx.target import Tile, find_target
+from many import hosts
 
 ARCH = root() / "runtime" / "include" / "emx" / "arch"
 GENERIC = re.findall(r"^#ifndef EMX_HAVE_(\w+)$", (ARCH / "generic.h").read_text(), re.MULTILINE)
 
-# Both at once: the portable ones are read first, under the names generic_NAME. MEASURE(name, n,
-# lanes, call, close) calls both with the same random operands.
+# Both at once: the portable ones are read first, under the names generic_NAME.
 DRIVER = """
 #include <emx/emx.h>
 %(rename)s
@@ -26,8 +27,8 @@ DRIVER = """
 #include <emx/arch.h>
 #include <stdio.h>
 
-enum { N = 600 };
-static float x[N + 4], w[N + 4], ours[24], theirs[24];
+enum { N = 40 * EMX_LANES * EMX_TILE_VECTORS, SUMS = (EMX_TILE_VECTORS + 2) * EMX_LANES };
+static float EMX_ALIGNED(64) x[N], w[N], ours[SUMS], theirs[SUMS];
 static uint32_t state = 1;
 
 static float uniform(void) // in [-1, 1)
@@ -42,7 +43,7 @@ static void start(void)
         x[i] = uniform();
         w[i] = uniform();
     }
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < SUMS; i++) {
         ours[i] = theirs[i] = uniform();
     }
 }
@@ -51,7 +52,7 @@ static void start(void)
 static void check(const char *name, int n)
 {
     const float bound = 2.4e-7f * (float)n;
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < SUMS; i++) {
         const bool same = isnan(ours[i]) ? isnan(theirs[i]) : ours[i] == theirs[i];
         if (!same && !(fabsf(ours[i] - theirs[i]) <= bound)) {
             printf("%%s n %%d [%%d]: %%d, generic %%d, in millionths\\n", name, n, i,
@@ -62,51 +63,91 @@ static void check(const char *name, int n)
     printf("%%s same\\n", name);
 }
 
-static void mac_1x4_f32(int n)
+static void start_f32(int n)
 {
-    for (int step = 1; step <= 5; step += 2) {
-        start();
-        emx_mac_1x4_f32(ours + 4, x, step, w, n);
-        generic_mac_1x4_f32(theirs + 4, x, step, w, n);
-        check("mac_1x4_f32", n);
-    }
-}
-
-static void mac_4x4_f32(int n)
-{
-    for (int pixel = 0; pixel <= 60; pixel += 20) {
-        start();
-        emx_mac_4x4_f32(ours + 4, x + 1, pixel, 3, w, n);
-        generic_mac_4x4_f32(theirs + 4, x + 1, pixel, 3, w, n);
-        check("mac_4x4_f32", n);
-    }
-}
-
-static void mac_channels_f32(int n)
-{
-    const int lanes = n %% 4 + 1;
+    const int lanes = n %% EMX_LANES + 1;
     start();
-    for (int i = lanes; i < 4; i++) {
-        x[3 + i] = NAN; // beyond the channels lies whatever
-        w[4 + i] = 0;
+    emx_start_f32(ours, w + 1, lanes);
+    generic_start_f32(theirs, w + 1, lanes);
+    for (int i = lanes; i < EMX_LANES; i++) {
+        ours[i] = theirs[i]; // which get anything
     }
-    emx_mac_channels_f32(ours + 4, x + 3, w + 4, lanes);
-    generic_mac_channels_f32(theirs + 4, x + 3, w + 4, lanes);
-    check("mac_channels_f32", 1);
+    check("start_f32", 0);
 }
 
-static void store_4_f32(int n)
+// MAC(pixels, columns): both must be constants.
+#define MAC(pixels, columns) \\
+    if ((pixels) <= EMX_TILE_PIXELS && (pixels) * (columns) <= EMX_TILE_VECTORS) { \\
+        for (int i = 0; i < (pixels); i++) { \\
+            at[i] = x + 1 + (i * 7) %% 20; \\
+        } \\
+        start(); \\
+        emx_mac_f32(ours + EMX_LANES, pixels, columns, at, step, w, column, n); \\
+        generic_mac_f32(theirs + EMX_LANES, pixels, columns, at, step, w, column, n); \\
+        check("mac_f32", n); \\
+    }
+
+static void mac_step(int step, int n)
+{
+    const float *at[EMX_TILE_PIXELS];
+    const int32_t column = n * EMX_LANES + EMX_LANES;
+    MAC(1, 1)
+    MAC(1, 2)
+    MAC(1, 4)
+    MAC(1, 16)
+    MAC(4, 1)
+    MAC(4, 2)
+    MAC(8, 1)
+    MAC(8, 2)
+}
+
+static void mac_f32(int n)
+{
+    mac_step(1, n); // constants too: there are paths of their own for adjacent elements
+    mac_step(3, n);
+}
+
+#define LANES(lanes) \\
+    if ((lanes) > 0 && (lanes) <= EMX_LANES) { \\
+        start(); \\
+        for (int i = (lanes); i < EMX_LANES; i++) { \\
+            x[3 + i] = NAN; /* beyond the channels lies whatever */ \\
+            w[4 + i] = 0; \\
+            ours[4 + i] = theirs[4 + i] = 0; \\
+        } \\
+        emx_mac_lanes_f32(ours + 4, x + 3, w + 4, lanes); \\
+        generic_mac_lanes_f32(theirs + 4, x + 3, w + 4, lanes); \\
+        check("mac_lanes_f32", 1); \\
+    }
+
+static void mac_lanes_f32(int n)
+{
+    (void)n;
+    LANES(1)
+    LANES(EMX_LANES / 2)
+    LANES(EMX_LANES / 2 + 1)
+    LANES(EMX_LANES - 1)
+    LANES(EMX_LANES)
+}
+
+#define STORE(lanes) \\
+    for (int i = 0; i < 6; i++) { \\
+        const float lo = bounds[i / 2][0], hi = bounds[i / 2][1]; \\
+        const float *const skip = i %% 2 ? w + 1 : NULL; \\
+        start(); \\
+        x[(n + i) %% EMX_LANES] = NAN; \\
+        emx_store_f32(ours + 5, x, skip, lo, hi, lanes); \\
+        generic_store_f32(theirs + 5, x, skip, lo, hi, lanes); \\
+        check("store_f32", 0); \\
+    }
+
+static void store_f32(int n)
 {
     static const float bounds[][2] = {{-INFINITY, INFINITY}, {0, INFINITY}, {-0.5f, 0.25f}};
-    for (int i = 0; i < 6; i++) {
-        const float lo = bounds[i / 2][0], hi = bounds[i / 2][1];
-        const float *const skip = i %% 2 ? w + 1 : NULL;
-        start();
-        x[(n + i) %% 4] = NAN;
-        emx_store_4_f32(ours + 5, x, skip, lo, hi, n %% 4 + 1);
-        generic_store_4_f32(theirs + 5, x, skip, lo, hi, n %% 4 + 1);
-        check("store_4_f32", 0);
-    }
+    STORE(1)
+    STORE(EMX_LANES / 2)
+    STORE(EMX_LANES - 1)
+    STORE(EMX_LANES)
 }
 
 int main(void)
@@ -132,12 +173,27 @@ def driver() -> str:
     }
 
 
-def results(directory: Path, board: str, level: str) -> dict[str, set[str]]:
+def program_of(source: Path, machine: str, *flags: str) -> Program:
+    """The driver, for the tile of the machine's target."""
+    tile = find_target(find_machine(machine).target).tile
+    return Program(
+        (source,),
+        include=(source.parent,),
+        defines=(
+            f"EMX_LANES={tile.lanes}",
+            f"EMX_TILE_PIXELS={tile.pixels}",
+            f"EMX_TILE_VECTORS={tile.vectors}",
+        ),
+        flags=("-std=gnu11", *flags),
+    )
+
+
+def results(directory: Path, name: str, level: str) -> dict[str, set[str]]:
     """Micro-kernel -> what the program said about it."""
     source = directory / "micro.c"
     source.write_text(driver())
-    machine = find_machine(board)
-    program = Program((source,), flags=(level, "-std=gnu11", "-Wall", "-Wextra", "-Werror"))
+    machine = find_machine(name)
+    program = program_of(source, name, level, "-Wall", "-Wextra", "-Werror")
     done = run(machine, build(machine, program, directory / "micro"), cwd=directory)
     assert done.code == 0, done.output
     said: dict[str, set[str]] = {}
@@ -148,37 +204,49 @@ def results(directory: Path, board: str, level: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
-@pytest.mark.parametrize("board", KINDS)
-def test_overrides_agree_with_generic(tmp_path: Path, board: str, level: str) -> None:
-    said = results(tmp_path, board, level)
+@pytest.mark.parametrize("machine", [*hosts(), *KINDS])
+def test_overrides_agree_with_generic(tmp_path: Path, machine: str, level: str) -> None:
+    said = results(tmp_path, machine, level)
     assert set(said) == set(GENERIC)
     assert all(words <= {"same", "overridden"} and "same" in words for words in said.values()), said
 
 
-def test_helium_overrides_what_its_header_says(tmp_path: Path) -> None:
-    header = (ARCH / "mve.h").read_text()
-    wanted = set(re.findall(r"^#define EMX_HAVE_(\w+)$", header, re.MULTILINE))
-    said = results(tmp_path, "mps3-an547", "-O2")
+@pytest.mark.parametrize(
+    ("header", "machine"),
+    [("mve", "mps3-an547"), ("vfp", "mps2-an386"), *(("vector", m) for m in hosts())],
+)
+def test_headers_override_what_they_say(tmp_path: Path, header: str, machine: str) -> None:
+    text = (ARCH / f"{header}.h").read_text()
+    wanted = set(re.findall(r"^#define EMX_HAVE_(\w+)$", text, re.MULTILINE))
+    said = results(tmp_path, machine, "-O2")
     assert wanted and {name for name, words in said.items() if "overridden" in words} == wanted
-    assert not [
-        w for words in results(tmp_path, "mps2-an386", "-O2").values() for w in words - {"same"}
-    ]
+
+
+def test_portable_tile_is_the_default(tmp_path: Path) -> None:
+    """arch.h has the tile of targets that do not say one."""
+    tile = Tile()
+    source = tmp_path / "default.c"
+    source.write_text(
+        "#include <emx/arch.h>\n"
+        f"int main(void) {{ return EMX_LANES != {tile.lanes} || EMX_TILE_PIXELS != {tile.pixels}"
+        f" || EMX_TILE_VECTORS != {tile.vectors}; }}\n"
+    )
+    host = find_machine("host")
+    assert run(host, build(host, Program((source,)), tmp_path / "default"), cwd=tmp_path).code == 0
 
 
 def test_a_wrong_override_is_noticed(tmp_path: Path) -> None:
     """An error of one lane in the header under test."""
     text = driver().replace("#include <emx/arch.h>", '#include "wrong.h"\n#include <emx/arch.h>')
-    text = text.replace(
-        "mac_1x4_f32(ours + 4, x, step, w, n)", "wrong_mac(ours + 4, x, step, w, n)"
-    )
+    text = text.replace("emx_start_f32(ours, w + 1, lanes)", "emx_wrong_start(ours, w + 1, lanes)")
     (tmp_path / "wrong.h").write_text(
         "#include <emx/arch.h>\n"
-        "static void emx_wrong_mac(float *acc, const float *x, int step, const float *w, int n)\n"
-        "{ emx_mac_1x4_f32(acc, x, step, w, n); acc[3] += n > 8 ? 1e-4f : 0; }\n"
+        "static void emx_wrong_start(float *acc, const float *b, int lanes)\n"
+        "{ emx_start_f32(acc, b, lanes); acc[0] += lanes == 3 ? 1e-4f : 0; }\n"
     )
     source = tmp_path / "micro.c"
     source.write_text(text)
     machine = find_machine("host")
-    program = Program((source,), include=(tmp_path,))
+    program = program_of(source, "host")
     done = run(machine, build(machine, program, tmp_path / "micro"), cwd=tmp_path)
-    assert done.code == 0 and "mac_1x4_f32 n 9 [7]: " in done.output
+    assert done.code == 0 and "start_f32 n 0 [0]: " in done.output

@@ -24,6 +24,7 @@ from emx.program import Program as Kernels
 from emx.select import select
 from emx.target import find_target
 from golden_models import NAMES, golden_bundle
+from many import hosts
 from sampled import sampled_bundles
 
 MODULES = (
@@ -212,7 +213,7 @@ def bundles() -> list[emx.Bundle]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machine", ["host", "mps3-an547"])
+@pytest.mark.parametrize("machine", [*hosts(), "mps3-an547"])
 def test_overlap_is_safe_and_tight(tmp_path: Path, machine: str) -> None:
     target = find_machine(machine).target
     found = [c for b in bundles() for c in write_driver(tmp_path, b, target)]

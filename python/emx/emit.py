@@ -31,6 +31,7 @@ from emx.kernel import Kernel, Scalar
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Instance, Plan, Step, padded
 from emx.report import manifest, summary, table
+from emx.target import Tile
 from emx.testdata import test_tables, vector_blob
 
 
@@ -145,6 +146,7 @@ def _context(
         "version_minor": minor,
         "target": program.target.name,
         "requires": program.target.conditions,
+        "tile": None if program.target.tile == Tile() else program.target.tile,
         "summary": summary(facts),
         "table": [comment(line) for line in table(plan)],
         "model_hash": facts["model_hash"],

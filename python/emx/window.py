@@ -10,6 +10,7 @@ import numpy as np
 
 from emx.ir import Array, Unsupported
 from emx.kernel import Offsets, Trace
+from emx.target import Tile
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,54 @@ class Column:
     in_hi: int
 
 
-def pixel_tiles(window: Window, width: int, out_width: int, size: int) -> list[tuple[int, int]]:
-    """(first pixel, pixels) along a row: `size` at once where every tap is inside the image."""
-    tiles, ox = [], 0
-    while ox < out_width:
-        ix = ox * window.stride[1] - window.pad[2]
-        last = ix + (size - 1) * window.stride[1] + window.reach(1) - 1
-        whole = ox + size <= out_width and ix >= 0 and last < width
-        tiles.append((ox, size if whole else 1))
-        ox += tiles[-1][1]
-    return tiles
+@dataclass(frozen=True)
+class Tiling:
+    """The order of a kernel made of tiles (runtime/include/emx/tile.h): the pixels of a row, the
+    columns of outputs. `edges`: tiles may reach beyond the image, see kernels/conv2d.h."""
+
+    tile: Tile
+    edges: bool = False
+
+    def pixels(self, window: Window, width: int, out_width: int) -> list[tuple[int, int]]:
+        """(first pixel, pixels) along a row."""
+        size, tiles, ox = self.tile.pixels, list[tuple[int, int]](), 0
+        while ox < out_width:
+            ix, left = ox * window.stride[1] - window.pad[2], out_width - ox
+            last = ix + (size - 1) * window.stride[1] + window.reach(1) - 1
+            whole = left >= size and ix >= 0 and last < width
+            tiles.append((ox, min(left, size) if whole or (self.edges and left > 1) else 1))
+            ox += tiles[-1][1]
+        return tiles
+
+    def columns(self, pixels: int, outputs: int) -> list[tuple[int, int]]:
+        """Ranges of outputs that one tile of `pixels` pixels writes."""
+        lanes = self.tile.lanes
+        size = self.tile.vectors // (self.tile.pixels if pixels > 1 else 1)
+        ranges, at = list[tuple[int, int]](), 0
+        while at < outputs:
+            while size > 1 and at + size * lanes > outputs:
+                size = max(1, size // 4)
+            ranges.append((at, min(at + size * lanes, outputs)))
+            at = ranges[-1][1]
+        return ranges
+
+
+def pad_columns(b: Array, lanes: int, zeros: int = 0) -> Array:
+    """A bias, with zeros up to a whole column of outputs, and at least `zeros` of them."""
+    return np.pad(b, (0, -(-(len(b) + zeros) // lanes) * lanes - len(b)))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One tile of a row: pixels [ox, ox + n), and its columns in the order of their writes."""
+
+    ox: int
+    n: int
+    cols: Sequence[Column]
 
 
 def window_traces(
-    window: Window, x: Layout, tiles: Sequence[tuple[int, int]], cols: Sequence[Column], size: int
+    window: Window, x: Layout, tiles: Sequence[Pixels], size: int
 ) -> tuple[Trace, Trace]:
     """Traces of a kernel that goes image by image, row by row, tile by tile, column by column.
 
@@ -110,15 +145,16 @@ def window_traces(
     an element.
     """
     out_h, out_w = window.out(x.height, x.width)
-    out_c = cols[-1].out_hi
+    out_c = tiles[-1].cols[-1].out_hi
     rows_lo, rows_hi = _reach(window, 0, x.height, out_h)
     cols_lo, cols_hi = _reach(window, 1, x.width, out_w)
+    spans = [(cols_lo[t.ox : t.ox + t.n].min(), cols_hi[t.ox : t.ox + t.n].max()) for t in tiles]
     row = np.array(
         [
-            (ox + i, i == 0, cols_lo[ox], cols_hi[ox + n - 1], c.out_lo, c.out_hi, c.in_lo, c.in_hi)
-            for ox, n in tiles
-            for c in cols
-            for i in range(n)
+            (t.ox + i, i == 0, left, right, c.out_lo, c.out_hi, c.in_lo, c.in_hi)
+            for t, (left, right) in zip(tiles, spans, strict=True)
+            for c in t.cols
+            for i in range(t.n)
         ],
         dtype=np.int64,
     ).T

@@ -21,7 +21,7 @@ typedef struct {
     float outer_weight[96]; // f32[2x12x4]
     float outer_bias[8];    // f32[8]
     float last_weight[32];  // f32[1x8x4]
-    float last_bias[4];     // f32[3], 1 unused
+    float last_bias[4];     // f32[4]
 } dense_weights_t;
 EMX_STATIC_ASSERT(sizeof(dense_weights_t) == DENSE_WEIGHTS_BYTES,
                   "weights and code differ");

@@ -27,15 +27,15 @@ EMX_CHECK_VERSION(0, 1);
 // The layout of residual_weights.bin; every tensor is padded to a multiple of 16 bytes.
 typedef struct {
     float stem_weight[216];     // f32[1x2x3x3x3x4]
-    float stem_bias[8];         // f32[6], 2 unused
+    float stem_bias[8];         // f32[8]
     float depthwise_weight[72]; // f32[3x3x8]
-    float depthwise_bias[8];    // f32[6], 2 unused
+    float depthwise_bias[8];    // f32[8]
     float expand_weight[72];    // f32[1x3x1x1x6x4]
-    float expand_bias[12];      // f32[10], 2 unused
+    float expand_bias[12];      // f32[12]
     float project_weight[80];   // f32[1x2x1x1x10x4]
-    float project_bias[8];      // f32[6], 2 unused
+    float project_bias[8];      // f32[8]
     float head_weight[192];     // f32[2x24x4]
-    float head_bias[8];         // f32[5], 3 unused
+    float head_bias[8];         // f32[8]
 } residual_weights_t;
 EMX_STATIC_ASSERT(sizeof(residual_weights_t) == RESIDUAL_WEIGHTS_BYTES,
                   "weights and code differ");
@@ -44,13 +44,13 @@ EMX_STATIC_ASSERT(sizeof(residual_weights_t) == RESIDUAL_WEIGHTS_BYTES,
 EMX_INSTANCE void conv2d_f32_0(const float *x, const float *w, const float *b, float *y)
 {
     const emx_conv2d_f32_t p = {
-        1, 12, 12, 3,   // batch, in_h, in_w, in_c
-        6, 6, 6,        // out_h, out_w, out_c
-        3, 3, 2, 2,     // kernel_h, kernel_w, stride_h, stride_w
-        1, 1, 1, 1,     // dilation_h, dilation_w, pad_top, pad_left
-        1, 2,           // groups, tail
-        12, 1, 144, 0,  // x_row, x_col, x_chan, contiguous
-        0.0f, INFINITY, // lo, hi
+        1, 12, 12, 3,      // batch, in_h, in_w, in_c
+        6, 6, 6,           // out_h, out_w, out_c
+        3, 3, 2, 2,        // kernel_h, kernel_w, stride_h, stride_w
+        1, 1, 1, 1,        // dilation_h, dilation_w, pad_top, pad_left
+        1, 2,              // groups, tail
+        12, 1, 144, 0,     // x_row, x_col, x_chan, contiguous
+        0, 0.0f, INFINITY, // edges, lo, hi
     };
     emx_conv2d_f32(&p, x, w, b, y);
 }
@@ -70,13 +70,13 @@ EMX_INSTANCE void dwconv2d_f32_0(const float *x, const float *w, const float *b,
 EMX_INSTANCE void conv2d_f32_1(const float *x, const float *w, const float *b, float *y)
 {
     const emx_conv2d_f32_t p = {
-        1, 1, 36, 6,    // batch, in_h, in_w, in_c
-        1, 36, 10,      // out_h, out_w, out_c
-        1, 1, 1, 1,     // kernel_h, kernel_w, stride_h, stride_w
-        1, 1, 0, 0,     // dilation_h, dilation_w, pad_top, pad_left
-        1, 2,           // groups, tail
-        216, 6, 1, 1,   // x_row, x_col, x_chan, contiguous
-        0.0f, INFINITY, // lo, hi
+        1, 1, 36, 6,       // batch, in_h, in_w, in_c
+        1, 36, 10,         // out_h, out_w, out_c
+        1, 1, 1, 1,        // kernel_h, kernel_w, stride_h, stride_w
+        1, 1, 0, 0,        // dilation_h, dilation_w, pad_top, pad_left
+        1, 2,              // groups, tail
+        216, 6, 1, 1,      // x_row, x_col, x_chan, contiguous
+        0, 0.0f, INFINITY, // edges, lo, hi
     };
     emx_conv2d_f32(&p, x, w, b, y);
 }
@@ -89,13 +89,13 @@ EMX_INSTANCE void conv2d_add_f32_0(
     float *y)
 {
     const emx_conv2d_f32_t p = {
-        1, 1, 36, 10,   // batch, in_h, in_w, in_c
-        1, 36, 6,       // out_h, out_w, out_c
-        1, 1, 1, 1,     // kernel_h, kernel_w, stride_h, stride_w
-        1, 1, 0, 0,     // dilation_h, dilation_w, pad_top, pad_left
-        1, 2,           // groups, tail
-        360, 10, 1, 1,  // x_row, x_col, x_chan, contiguous
-        0.0f, INFINITY, // lo, hi
+        1, 1, 36, 10,      // batch, in_h, in_w, in_c
+        1, 36, 6,          // out_h, out_w, out_c
+        1, 1, 1, 1,        // kernel_h, kernel_w, stride_h, stride_w
+        1, 1, 0, 0,        // dilation_h, dilation_w, pad_top, pad_left
+        1, 2,              // groups, tail
+        360, 10, 1, 1,     // x_row, x_col, x_chan, contiguous
+        0, 0.0f, INFINITY, // edges, lo, hi
     };
     emx_conv2d_add_f32(&p, x, skip, w, b, y);
 }

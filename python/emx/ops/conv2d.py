@@ -17,7 +17,8 @@ from emx.builder import Builder, Lowering, pair, require_f32
 from emx.ir import Array, Node, Op, TensorType, Value
 from emx.kernel import Kernel, Param
 from emx.sample import P, Sample, X
-from emx.window import Column, Layout, Window, pixel_tiles, window_traces
+from emx.target import Target
+from emx.window import Column, Layout, Pixels, Tiling, Window, pad_columns, window_traces
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,28 @@ class Conv2d(Op):
     def macs(self, node: Node) -> int:
         return node.output.type.size * prod(node.inputs[1].type.dims[1:])
 
-    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
+    def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
         x = self.layout(node.inputs[0].type)
         w, b = (constants[v.name] for v in node.inputs[1:3])
         depthwise = self.groups == x.channels == len(w) and not self.residual
         if depthwise and not self.channels_first:
-            return self._depthwise(x, w, b)
-        return self._direct(x, w, b)
+            return self._depthwise(x, w, b, target.tile.lanes)
+        return self._direct(x, w, b, target)
 
-    def _direct(self, x: Layout, w: Array, b: Array) -> Kernel:
+    def _direct(self, x: Layout, w: Array, b: Array, target: Target) -> Kernel:
         window, x = _pointwise_as_row(self.window, x)
         out_h, out_w = window.out(x.height, x.width)
-        tiles = pixel_tiles(window, x.width, out_w, 4)
-        depth, filters = w.shape[1], len(w) // self.groups
-        columns = [
-            Column(g * filters + o, g * filters + min(o + 4, filters), g * depth, (g + 1) * depth)
-            for g in range(self.groups)
-            for o in range(0, filters, 4)
-        ]
-        image, skip = window_traces(window, x, tiles, columns, 4)
+        depth, lanes = w.shape[1], target.tile.lanes
+        tiling = Tiling(target.tile, edges=lanes > 4)
+        image, skip = window_traces(window, x, self._tiles(tiling, window, x, w), 4)
         packed_row = x.col == x.channels and x.chan == window.dilation[1] == self.groups == 1
+        zeros = depth if tiling.edges else 0
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
             "out_h": out_h, "out_w": out_w, "out_c": len(w),
-            **window.params(), "groups": self.groups, "tail": filters % 4,
+            **window.params(), "groups": self.groups, "tail": len(w) // self.groups % lanes,
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
-            "contiguous": int(packed_row),
+            "contiguous": int(packed_row), "edges": int(tiling.edges),
             "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         return Kernel(
@@ -95,17 +92,31 @@ class Conv2d(Op):
             function="emx_conv2d_add_f32" if self.residual else "emx_conv2d_f32",
             inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
             params=params,
-            key=(*_KEY, "groups", "x_chan", "contiguous"),
-            weights={"w": _pack(w, self.groups), "b": b},
+            key=_KEY + _KEY_DIRECT + (("in_c",) if depth <= 4 else ()),
+            weights={"w": _pack(w, self.groups, lanes), "b": pad_columns(b, lanes, zeros)},
             overlap={"x": image, "skip": skip} if self.residual else {"x": image},
         )  # fmt: skip
 
-    def _depthwise(self, x: Layout, w: Array, b: Array) -> Kernel:
+    def _tiles(self, tiling: Tiling, window: Window, x: Layout, w: Array) -> list[Pixels]:
+        """The tiles of a row, each with the columns of all groups."""
+        depth, filters = w.shape[1], len(w) // self.groups
+        columns = {
+            n: [
+                Column(g * filters + lo, g * filters + hi, g * depth, (g + 1) * depth)
+                for g in range(self.groups)
+                for lo, hi in tiling.columns(n, filters)
+            ]
+            for n in range(1, tiling.tile.pixels + 1)
+        }
+        pixels = tiling.pixels(window, x.width, window.out(x.height, x.width)[1])
+        return [Pixels(ox, n, columns[n]) for ox, n in pixels]
+
+    def _depthwise(self, x: Layout, w: Array, b: Array, lanes: int) -> Kernel:
         out_h, out_w = self.window.out(x.height, x.width)
-        tiles = [(ox, 1) for ox in range(out_w)]
-        ranges = [(c, min(c + 4, x.channels)) for c in range(0, x.channels, 4)]
-        image, _ = window_traces(self.window, x, tiles, [Column(*r, *r) for r in ranges], 4)
-        packed = np.zeros((*w.shape[2:], -(-len(w) // 4) * 4), w.dtype)
+        ranges = [(c, min(c + lanes, x.channels)) for c in range(0, x.channels, lanes)]
+        tiles = [Pixels(ox, 1, [Column(*r, *r) for r in ranges]) for ox in range(out_w)]
+        image, _ = window_traces(self.window, x, tiles, 4)
+        packed = np.zeros((*w.shape[2:], -(-len(w) // lanes) * lanes), w.dtype)
         packed[..., : len(w)] = w[:, 0].transpose(1, 2, 0)
         return Kernel(
             header="dwconv2d",
@@ -114,10 +125,10 @@ class Conv2d(Op):
             params={
                 "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
                 "out_h": out_h, "out_w": out_w, **self.window.params(),
-                "tail": x.channels % 4, "lo": self.lo, "hi": self.hi,
+                "tail": x.channels % lanes, "lo": self.lo, "hi": self.hi,
             },
             key=_KEY,
-            weights={"w": packed, "b": b},
+            weights={"w": packed, "b": pad_columns(b, lanes)},
             overlap={"x": image},
         )  # fmt: skip
 
@@ -126,6 +137,8 @@ class Conv2d(Op):
 _KEY = (
     "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "tail", "lo", "hi",
 )  # fmt: skip
+
+_KEY_DIRECT = ("groups", "x_chan", "contiguous", "edges")
 
 
 def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:
@@ -138,12 +151,12 @@ def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:
     return window, Layout.channels_first(x.batch, 1, pixels, x.channels)
 
 
-def _pack(w: Array, groups: int) -> Array:
-    """[o][c][kh][kw] -> [groups][ceil(o/groups / 4)][kh][kw][c][4], zero-padded."""
+def _pack(w: Array, groups: int, lanes: int) -> Array:
+    """[o][c][kh][kw] -> [groups][ceil(o/groups / lanes)][kh][kw][c][lanes], zero-padded."""
     filters = len(w) // groups
-    padded = np.zeros((groups, -(-filters // 4) * 4, *w.shape[1:]), w.dtype)
+    padded = np.zeros((groups, -(-filters // lanes) * lanes, *w.shape[1:]), w.dtype)
     padded[:, :filters] = w.reshape(groups, filters, *w.shape[1:])
-    tiles = padded.reshape(groups, -1, 4, *w.shape[1:])
+    tiles = padded.reshape(groups, -1, lanes, *w.shape[1:])
     return np.ascontiguousarray(tiles.transpose(0, 1, 4, 5, 3, 2))
 
 

@@ -14,7 +14,8 @@ from emx.builder import Builder, Lowering, require_f32
 from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel
 from emx.sample import P, Sample, X
-from emx.window import Column, Layout, Window, pixel_tiles, window_traces
+from emx.target import Target
+from emx.window import Column, Layout, Pixels, Tiling, Window, pad_columns, window_traces
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class Linear(Op):
     def macs(self, node: Node) -> int:
         return node.output.type.size * node.inputs[1].type.dims[1]
 
-    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
+    def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
         w, b = (constants[v.name] for v in node.inputs[1:3])
         rows, (out, inner) = prod(node.output.type.dims[:-1]), w.shape
-        window = Window((1, 1))
-        columns = [Column(o, min(o + 4, out), 0, inner) for o in range(0, out, 4)]
-        tiles = pixel_tiles(window, rows, rows, 4)
-        x, skip = window_traces(window, Layout.channels_last(1, 1, rows, inner), tiles, columns, 4)
+        window, tiling = Window((1, 1)), Tiling(target.tile)
+        tiles = [
+            Pixels(at, n, [Column(*o, 0, inner) for o in tiling.columns(n, out)])
+            for at, n in tiling.pixels(window, rows, rows)
+        ]
+        x, skip = window_traces(window, Layout.channels_last(1, 1, rows, inner), tiles, 4)
         return Kernel(
             header="linear",
             function="emx_linear_add_f32" if self.residual else "emx_linear_f32",
@@ -54,22 +57,22 @@ class Linear(Op):
                 "rows": rows,
                 "in": inner,
                 "out": out,
-                "tail": out % 4,
+                "tail": out % target.tile.lanes,
                 "lo": self.lo,
                 "hi": self.hi,
             },
             key=("rows", "tail", "lo", "hi"),
-            weights={"w": _pack(w), "b": b},
+            weights={"w": _pack(w, target.tile.lanes), "b": pad_columns(b, target.tile.lanes)},
             overlap={"x": x, "skip": skip} if self.residual else {"x": x},
         )
 
 
-def _pack(w: Array) -> Array:
-    """[out][in] -> [ceil(out/4)][in][4], zero-padded; a view where nothing is padded."""
+def _pack(w: Array, lanes: int) -> Array:
+    """[out][in] -> [ceil(out/lanes)][in][lanes], zero-padded; a view where nothing is padded."""
     out, inner = w.shape
-    if out % 4:
-        w = np.concatenate([w, np.zeros((-out % 4, inner), w.dtype)])
-    return w.reshape(-1, 4, inner).transpose(0, 2, 1)
+    if out % lanes:
+        w = np.concatenate([w, np.zeros((-out % lanes, inner), w.dtype)])
+    return w.reshape(-1, lanes, inner).transpose(0, 2, 1)
 
 
 def lower_linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:

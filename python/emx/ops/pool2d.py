@@ -14,7 +14,7 @@ from emx.builder import Builder, Lowering, pair, require_f32
 from emx.ir import Array, Node, Op, TensorType, Value
 from emx.kernel import Kernel
 from emx.sample import Sample, X
-from emx.window import Column, Layout, Window, window_traces
+from emx.window import Column, Layout, Pixels, Window, window_traces
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Pool2d(Op):
         n, h, w, c = node.inputs[0].type.dims
         _, out_h, out_w, _ = node.output.type.dims
         columns = [Column(i, i + 1, i, i + 1) for i in range(c)]
-        tiles = [(ox, 1) for ox in range(out_w)]
-        trace, _ = window_traces(self.window, Layout.channels_last(n, h, w, c), tiles, columns, 4)
+        tiles = [Pixels(ox, 1, columns) for ox in range(out_w)]
+        trace, _ = window_traces(self.window, Layout.channels_last(n, h, w, c), tiles, 4)
         window, limit = self.window, self._limit()
         return Kernel(
             header="pool2d",

@@ -1,12 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // Picks the micro-kernels of the instruction set. Each has a portable default in arch/generic.h;
 // an arch/<isa>.h that is read before overrides it by defining EMX_HAVE_<name>.
+//
+// The tile belongs to the target that a model was generated for, not to the compiler's flags: the
+// weights are packed for it and the memory plan follows its order. Models for other tiles than the
+// portable one define these three before they include this file; python/emx/target.py has the rows.
 #ifndef EMX_ARCH_H
 #define EMX_ARCH_H
 
+#ifndef EMX_LANES
+#define EMX_LANES 4        // outputs in a column of weights
+#define EMX_TILE_PIXELS 4  // pixels, or rows of a matrix, in a tile
+#define EMX_TILE_VECTORS 4 // sums of EMX_LANES outputs in a tile: pixels by columns
+#endif
+
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 #include <emx/arch/mve.h>
+#elif defined(__ARM_ARCH_ISA_THUMB) && (__ARM_ARCH_ISA_THUMB >= 2) && defined(__ARM_FP) &&         \
+    !defined(__ARM_NEON)
+#include <emx/arch/vfp.h>
+#elif defined(__SSE2__) || defined(__ARM_NEON)
+#include <emx/arch/vector.h>
 #endif
 #include <emx/arch/generic.h>
+// After the micro-kernels, in which it is written.
+#include <emx/arch/four.h>
 
 #endif

@@ -16,56 +16,81 @@ EMX_INLINE float32x4_t emx_load_f32x4(const float *x)
 
 EMX_INLINE void emx_store_f32x4(float *y, float32x4_t v) { *(emx_f32x4_t *)y = (emx_f32x4_t)v; }
 
-#define EMX_HAVE_mac_1x4_f32
-EMX_INLINE void emx_mac_1x4_f32(float acc[4], const float *x, int32_t step, const float *w,
-                                int32_t n)
+// Two floats at p, which moves on, with one instruction.
+EMX_INLINE void emx_load_2_f32(float *a, float *b, const float **p)
 {
-    float32x4_t a = emx_load_f32x4(acc);
-    for (int32_t k = 0; k < n; k++) {
-        a = vfmaq_n_f32(a, emx_load_f32x4(w + 4 * k), x[k * step]);
-    }
-    emx_store_f32x4(acc, a);
+    __asm__("ldrd %0, %1, [%2], #8" : "=r"(*a), "=r"(*b), "+r"(*p) : "m"(*(const float(*)[2]) * p));
 }
 
-#define EMX_HAVE_mac_4x4_f32
-EMX_INLINE void emx_mac_4x4_f32(float acc[16], const float *x, int32_t pixel, int32_t step,
-                                const float *w, int32_t n)
+#define EMX_HAVE_start_f32
+EMX_INLINE void emx_start_f32(float *acc, const float *b, int lanes)
 {
-    float32x4_t a = emx_load_f32x4(acc);
-    float32x4_t b = emx_load_f32x4(acc + 4);
-    float32x4_t c = emx_load_f32x4(acc + 8);
-    float32x4_t d = emx_load_f32x4(acc + 12);
-    for (int32_t k = 0; k < n; k++) {
-        const float32x4_t column = emx_load_f32x4(w + 4 * k);
-        const float *const tap = x + k * step;
-        a = vfmaq_n_f32(a, column, tap[0]);
-        b = vfmaq_n_f32(b, column, tap[pixel]);
-        c = vfmaq_n_f32(c, column, tap[2 * pixel]);
-        d = vfmaq_n_f32(d, column, tap[3 * pixel]);
-    }
-    emx_store_f32x4(acc, a);
-    emx_store_f32x4(acc + 4, b);
-    emx_store_f32x4(acc + 8, c);
-    emx_store_f32x4(acc + 12, d);
+    (void)lanes; // weights and biases are padded to whole columns
+    emx_store_f32x4(acc, emx_load_f32x4(b));
 }
 
-#define EMX_HAVE_mac_channels_f32
-EMX_INLINE void emx_mac_channels_f32(float acc[4], const float *x, const float *w, int32_t n)
+#define EMX_HAVE_mac_f32
+EMX_INLINE void emx_mac_f32(float *acc, int pixels, int columns, const float *const *x,
+                            int32_t step, const float *w, int32_t column, int32_t n)
 {
-    if (n == 4) {
+    float32x4_t sum[EMX_TILE_VECTORS];
+    const float *at[EMX_TILE_PIXELS];
+    EMX_UNROLL
+    for (int i = 0; i < pixels * columns; i++) {
+        sum[i] = emx_load_f32x4(acc + 4 * i);
+    }
+    EMX_UNROLL
+    for (int i = 0; i < pixels; i++) {
+        at[i] = x[i];
+    }
+    int32_t k = 0;
+    for (; step == 1 && k + 2 <= n; k += 2) {
+        EMX_UNROLL
+        for (int i = 0; i < pixels; i++) {
+            float u, v;
+            emx_load_2_f32(&u, &v, &at[i]);
+            EMX_UNROLL
+            for (int j = 0; j < columns; j++) {
+                const float *const from = w + j * column + 4 * k;
+                float32x4_t *const s = &sum[i * columns + j];
+                *s = vfmaq_n_f32(*s, emx_load_f32x4(from), u);
+                *s = vfmaq_n_f32(*s, emx_load_f32x4(from + 4), v);
+            }
+        }
+    }
+    for (; k < n; k++) {
+        EMX_UNROLL
+        for (int i = 0; i < pixels; i++) {
+            EMX_UNROLL
+            for (int j = 0; j < columns; j++) {
+                float32x4_t *const s = &sum[i * columns + j];
+                *s = vfmaq_n_f32(*s, emx_load_f32x4(w + j * column + 4 * k), x[i][k * step]);
+            }
+        }
+    }
+    EMX_UNROLL
+    for (int i = 0; i < pixels * columns; i++) {
+        emx_store_f32x4(acc + 4 * i, sum[i]);
+    }
+}
+
+#define EMX_HAVE_mac_lanes_f32
+EMX_INLINE void emx_mac_lanes_f32(float *acc, const float *x, const float *w, int lanes)
+{
+    if (lanes == 4) {
         emx_store_f32x4(acc, vfmaq_f32(emx_load_f32x4(acc), emx_load_f32x4(x), emx_load_f32x4(w)));
     } else {
-        for (int32_t o = 0; o < n; o++) {
+        for (int32_t o = 0; o < lanes; o++) {
             acc[o] += x[o] * w[o];
         }
     }
 }
 
-#define EMX_HAVE_store_4_f32
-EMX_INLINE void emx_store_4_f32(float *y, const float acc[4], const float *skip, float lo, float hi,
-                                int32_t n)
+#define EMX_HAVE_store_f32
+EMX_INLINE void emx_store_f32(float *y, const float *acc, const float *skip, float lo, float hi,
+                              int lanes)
 {
-    if (n == 4) {
+    if (lanes == 4) {
         float32x4_t v = emx_load_f32x4(acc);
         if (skip) {
             v = vaddq_f32(v, emx_load_f32x4(skip));
@@ -79,7 +104,7 @@ EMX_INLINE void emx_store_4_f32(float *y, const float acc[4], const float *skip,
         }
         emx_store_f32x4(y, v);
     } else {
-        for (int32_t o = 0; o < n; o++) {
+        for (int32_t o = 0; o < lanes; o++) {
             y[o] = emx_clamp_f32(skip ? acc[o] + skip[o] : acc[o], lo, hi);
         }
     }

@@ -3,12 +3,12 @@
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is 0 outside the image.
 //
 //   x  [batch][in_h][in_w][channels]
-//   w  [kernel_h][kernel_w][ceil(channels/4)*4], zero-padded
-//   b  [channels]
+//   w  [kernel_h][kernel_w][ceil(channels/L)*L], zero-padded
+//   b  [ceil(channels/L)*L], zero-padded
 //   y  [batch][out_h][out_w][channels]
 //
-// No scratch. Sums run over ky, kx in ascending order, starting from b. Pixel by pixel, four
-// channels at a time: reads the window of these channels, then writes them.
+// L is EMX_LANES. No scratch. Sums run over ky, kx in ascending order, starting from b. Pixel by
+// pixel, L channels at a time: reads the window of these channels, then writes them.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
 // from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
@@ -24,37 +24,35 @@ typedef struct {
     int32_t stride_h, stride_w;
     int32_t dilation_h, dilation_w;
     int32_t pad_top, pad_left;
-    int32_t tail; // channels % 4
+    int32_t tail; // channels % L
     float lo, hi;
 } emx_dwconv2d_f32_t;
 
-// n <= 4 channels of one pixel; x, w, b and y are those of the first channel.
+// `lanes` channels of one pixel; x, w, b and y are those of the first channel.
 EMX_INLINE void emx_dwconv2d_tile_f32(const emx_dwconv2d_f32_t *p, emx_taps_t ky, emx_taps_t kx,
                                       const float *x, const float *w, const float *b, float *y,
-                                      int32_t n)
+                                      int lanes)
 {
-    const int32_t column = p->channels + (4 - p->tail) % 4;
-    float acc[4];
-    EMX_UNROLL
-    for (int o = 0; o < 4; o++) {
-        acc[o] = o < n ? b[o] : 0.0f;
-    }
+    const int32_t column = p->channels + (EMX_LANES - p->tail) % EMX_LANES;
+    EMX_ALIGNED(64) float sum[EMX_LANES];
+    emx_start_f32(sum, b, lanes);
     for (int32_t i = ky.first; i < ky.last; i++) {
+        EMX_UNROLL_4
         for (int32_t j = kx.first; j < kx.last; j++) {
             const int32_t pixel = i * p->dilation_h * p->in_w + j * p->dilation_w;
-            emx_mac_channels_f32(acc, x + pixel * p->channels, w + (i * p->kernel_w + j) * column,
-                                 n);
+            emx_mac_lanes_f32(sum, x + pixel * p->channels, w + (i * p->kernel_w + j) * column,
+                              lanes);
         }
     }
-    emx_store_4_f32(y, acc, NULL, p->lo, p->hi, n);
+    emx_store_f32(y, sum, NULL, p->lo, p->hi, lanes);
 }
 
 EMX_INLINE void emx_dwconv2d_pixel_f32(const emx_dwconv2d_f32_t *p, emx_taps_t ky, emx_taps_t kx,
                                        const float *x, const float *w, const float *b, float *y)
 {
     const int32_t whole = p->channels - p->tail;
-    for (int32_t c = 0; c < whole; c += 4) {
-        emx_dwconv2d_tile_f32(p, ky, kx, x + c, w + c, b + c, y + c, 4);
+    for (int32_t c = 0; c < whole; c += EMX_LANES) {
+        emx_dwconv2d_tile_f32(p, ky, kx, x + c, w + c, b + c, y + c, EMX_LANES);
     }
     if (p->tail) {
         emx_dwconv2d_tile_f32(p, ky, kx, x + whole, w + whole, b + whole, y + whole, p->tail);
