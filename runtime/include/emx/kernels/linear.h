@@ -5,9 +5,9 @@
 //   b  [ceil(out/L)*L], zero-padded
 //   skip, y  [rows][out]; skip only for emx_linear_add_f32
 //
-// L is EMX_LANES. No scratch. Sums run over k in ascending order, starting from b. Tiles (emx/tile.h)
-// of EMX_TILE_PIXELS rows, then of one: a tile reads x, then, row by row, reads skip and writes y, so
-// y may be skip.
+// L is EMX_LANES. No scratch. Sums run over k in ascending order, starting from b. Tiles
+// (emx/tile.h) of EMX_TILE_PIXELS rows, then of one: a tile reads x, then, row by row, reads skip
+// and writes y, so y may be skip.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
 // from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
@@ -21,7 +21,7 @@ typedef struct {
     float lo, hi;
 } emx_linear_f32_t;
 
-// `rows` rows by `columns` columns from output o on; `lanes` < L of a last column that is not whole.
+// `rows` rows by `columns` columns from output o on; `lanes` < L of a last column not whole.
 EMX_INLINE void emx_linear_tile_f32(const emx_linear_f32_t *p, int rows, int columns, int lanes,
                                     int32_t o, const float *x, const float *skip, const float *w,
                                     const float *b, float *y)
