@@ -9,6 +9,7 @@ and that this test can fail.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +49,11 @@ DRIVER = """
 #include <stdio.h>
 #include <string.h>
 
-enum {{ ROOM = {room} }};
-static unsigned char EMX_ALIGNED(16) memory[{count}][ROOM];
-static unsigned char EMX_ALIGNED(16) shared[3 * ROOM];
-static unsigned char EMX_ALIGNED(16) want[ROOM];
+enum {{ ROOM = {room}, POOL = {pool} }};
+extern unsigned char pool[]; // of all drivers: they run one after the other
+static unsigned char (*const memory)[ROOM] = (unsigned char (*)[ROOM])pool;
+static unsigned char *const shared = pool + {count} * ROOM;
+static unsigned char *const want = pool + ({count} + 3) * ROOM;
 
 static void fill(float *x, uint32_t seed)
 {{
@@ -171,10 +173,13 @@ def write_driver(directory: Path, bundle: emx.Bundle, target: str) -> list[Case]
         return []
     emx.compile(bundle, target=target, out_dir=directory, options=emx.Options(arena="caller"))
     sizes = [b.bytes for b in program.buffers.values()] + [c.distance for c in found]
+    count = max(len(c.step.kernel.operands) for c in found)
+    room = -(-(max(sizes) + 128) // 64) * 64
     text = DRIVER.format(
         file=bundle.name,
-        room=max(sizes) + 128,
-        count=max(len(c.step.kernel.operands) for c in found),
+        room=room,
+        pool=(count + 4) * room,
+        count=count,
         functions="".join(function(bundle, c, 7 * i) for i, c in enumerate(found)),
         calls="\n    ".join(f"{c.name}();" for c in found),
     )
@@ -186,7 +191,9 @@ def run_all(directory: Path, machine_name: str, flags: tuple[str, ...]) -> dict[
     """Case -> [same bits, same bits with one element less] as the program printed them."""
     machine = find_machine(machine_name)
     names = sorted(p.stem for p in directory.glob("drive_*.c"))
-    main = "".join(f"void {n}(void);\n" for n in names)
+    pools = re.findall(r"POOL = (\d+)", "".join((directory / f"{n}.c").read_text() for n in names))
+    main = f"unsigned char __attribute__((aligned(64))) pool[{max(map(int, pools))}];\n"
+    main += "".join(f"void {n}(void);\n" for n in names)
     main += (
         f"int main(void)\n{{\n{''.join(f'    {n}();{chr(10)}' for n in names)}    return 0;\n}}\n"
     )
