@@ -23,12 +23,13 @@ typedef int32_t emx_half_s32_t __attribute__((vector_size(2 * EMX_LANES), aligne
 // emx_clamp_f32 of each lane of v. Comparisons with NaN are false: it stays.
 #define EMX_CLAMP(kind, v, lo, hi)                                                                 \
     do {                                                                                           \
+        kind##_f32_t low = {0}, high = {0};                                                        \
+        low += (lo);                                                                               \
+        high += (hi);                                                                              \
         if ((lo) > -INFINITY) {                                                                    \
-            const kind##_f32_t low = (lo) + (kind##_f32_t){0};                                     \
             (v) = EMX_SELECT(kind, (v) < low, low, v);                                             \
         }                                                                                          \
         if ((hi) < INFINITY) {                                                                     \
-            const kind##_f32_t high = (hi) + (kind##_f32_t){0};                                    \
             (v) = EMX_SELECT(kind, (v) > high, high, v);                                           \
         }                                                                                          \
     } while (0)
