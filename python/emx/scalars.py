@@ -98,9 +98,9 @@ def _cast(dtype: DType, c: str) -> Row:
 
 
 TABLE: Mapping[str, Row] = {
-    "add": Row(np.add, "({0} + {1})", whole="({0} + {1})"),
-    "sub": Row(np.subtract, "({0} - {1})", whole="({0} - {1})"),
-    "mul": Row(np.multiply, "({0} * {1})", ("aten.mul.Tensor", "aten.mul.Scalar"), "({0} * {1})"),
+    "add": Row(np.add, "({0} + {1})", whole="emx_add_s64({0}, {1})"),
+    "sub": Row(np.subtract, "({0} - {1})", whole="emx_sub_s64({0}, {1})"),
+    "mul": Row(np.multiply, "({0} * {1})", (), "emx_mul_s64({0}, {1})"),
     "div": Row(np.divide, "({0} / {1})", ("aten.div.Tensor", "aten.div.Scalar")),
     "pow": Row(np.power, "powf({0}, {1})", ("aten.pow.Tensor_Tensor", "aten.pow.Scalar")),
     "maximum": _unary(np.maximum, "emx_max_f32({0}, {1})", "maximum", "emx_max_s64({0}, {1})"),

@@ -254,6 +254,11 @@ SAMPLES = (
     Sample("aten.maximum.default", I(9), I(9)),
     Sample("aten.minimum.default", I(9), I(9)),
     Sample("aten.add.Tensor", I(3, 1), I(1, 4)),
+    *(
+        Sample(f"aten.{row}.Tensor", I(9, low=-(2**63), high=2**63 - 1), I(9, low=-(2**63)))
+        for row in ("add", "sub", "mul")
+    ),
+    Sample("aten.mul.Tensor", *2 * [I(9, low=-(2**31), high=2**31 - 1, dtype=DType.S32)]),
     Sample("aten.add.Tensor", I(3), X(3)),
     Sample("aten.add.Tensor", I(3), I(3), alpha=2),
     Sample("aten.add.Tensor", X(3), X(3), alpha=0.5),

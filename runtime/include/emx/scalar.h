@@ -125,11 +125,24 @@ EMX_INLINE float emx_floor_divide_f32(float x, float y)
     return quotient - whole > 0.5f ? whole + 1.0f : whole;
 }
 
-// Integers. A division by 0 gives 0; PyTorch raises an error.
+// Integers. Sums and products wrap around, as PyTorch's. A division by 0 gives 0; PyTorch raises an
+// error.
+EMX_INLINE int64_t emx_add_s64(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+EMX_INLINE int64_t emx_sub_s64(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a - (uint64_t)b);
+}
+EMX_INLINE int64_t emx_mul_s64(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a * (uint64_t)b);
+}
 EMX_INLINE int64_t emx_max_s64(int64_t a, int64_t b) { return a > b ? a : b; }
 EMX_INLINE int64_t emx_min_s64(int64_t a, int64_t b) { return a < b ? a : b; }
 EMX_INLINE int64_t emx_abs_s64(int64_t x) { return x < 0 ? -x : x; }
-EMX_INLINE int64_t emx_square_s64(int64_t x) { return x * x; }
+EMX_INLINE int64_t emx_square_s64(int64_t x) { return emx_mul_s64(x, x); }
 EMX_INLINE int64_t emx_trunc_divide_s64(int64_t x, int64_t y) { return y == 0 ? 0 : x / y; }
 EMX_INLINE int64_t emx_fmod_s64(int64_t x, int64_t y) { return y == 0 ? 0 : x % y; }
 
