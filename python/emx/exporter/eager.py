@@ -87,8 +87,9 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
     values |= {spec.arg.name: _tensor(inputs[name][0]) for spec, (name, _) in arguments}
     layers: dict[str, Array] = {}
     for node in program.graph.nodes:
-        if node.op != "call_function":
-            continue
+        known = all(n.name in values for n in node.all_input_nodes)
+        if node.op != "call_function" or not known:
+            continue  # a check with effects: no output needs it
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
         with torch.no_grad():
             values[node.name] = result = node.target(*args, **kwargs)
