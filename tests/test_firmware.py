@@ -35,7 +35,7 @@ def every_kernel() -> list[Bundle]:
     for bundle in sampled_bundles():
         program = select(passes.run(load(bundle)), find_target("generic"))
         kernels = [step.kernel for step in program.steps]
-        text = " ".join(s.expression for k in kernels for s in k.scalars)
+        text = " ".join(line for k in kernels for s in k.scalars for line in s.body)
         parts = {k.function for k in kernels} | set(re.findall(r"(\w+)\(", text))
         if parts - seen:
             bundles.append(bundle)

@@ -117,7 +117,7 @@ def test_changed_kernel_on_a_board(load: Load, network: str, tmp_path: Path) -> 
     generate(load(network), tmp_path, "mps2-an386")
     source = tmp_path / f"{network}.c"
     text = source.read_text()
-    at = next(INSTANCE.finditer(text)).end() - 1
+    at = next(m for m in INSTANCE.finditer(text) if "float *y" in m[0]).end() - 1
     source.write_text(text[:at] + "    y[0] = y[0] * 2 + 100;\n" + text[at:])
     done = run_test(tmp_path, network, "mps2-an386")
     assert done.code == 1

@@ -38,11 +38,18 @@ def test_reference_is_pytorch(bundle: Bundle) -> None:
                 np.testing.assert_allclose(y, want[v], **tolerance)
 
 
+ONE_OF_EACH = list({b.nodes[0].target: b for b in BUNDLES}.values())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("io_arena", [False, True])
-def test_host_under_sanitizers(tmp_path: Path, io_arena: bool) -> None:
-    options = Options(test=True, taps=True, io_arena=io_arena)
-    run_together(BUNDLES, tmp_path, "host", SANITIZE, options)
+def test_host_under_sanitizers(tmp_path: Path) -> None:
+    run_together(BUNDLES, tmp_path, "host", SANITIZE, Options(test=True, taps=True))
+
+
+@pytest.mark.slow
+def test_inputs_and_outputs_in_the_arena(tmp_path: Path) -> None:
+    options = Options(test=True, taps=True, io_arena=True)
+    run_together(ONE_OF_EACH, tmp_path, "host", SANITIZE, options)
 
 
 # The others have the instructions of these: M7 those of M4, AArch64 is to the compiler as x86-64.
@@ -96,8 +103,7 @@ def small_programs(limit: int = 7000, most: int = 60) -> list[list[Bundle]]:
 @pytest.mark.parametrize("board", ["mps2-an385", "mps2-an505", "rv32-virt"])
 def test_board_with_each_call(tmp_path: Path, board: str) -> None:
     """Boards whose compilers and libraries differ: a sample of every ATen call."""
-    of_calls = {b.nodes[0].target: b for b in BUNDLES}
-    run_together(list(of_calls.values()), tmp_path, board, ("-Os",), Options(test=True, taps=True))
+    run_together(ONE_OF_EACH, tmp_path, board, ("-Os",), Options(test=True, taps=True))
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from emx.options import Options
 from many import SANITIZE, run_together
 from random_nets import network
 
-FEW = range(14)
-# 500 networks, a few in one program.
-MANY = [range(start, start + 20) for start in range(14, 514, 20)]
+FEW = range(8)
+# 500 networks, as many in one program as a board's memory takes.
+MANY = [range(start, start + 8) for start in range(8, 508, 8)]
 SEEDS = pytest.mark.parametrize(
     "seeds",
     [pytest.param(FEW, marks=pytest.mark.slow)]
