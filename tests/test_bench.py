@@ -88,6 +88,14 @@ def test_libm_libgcc_and_memcpy_count_as_code(board: str) -> None:
         assert bench(model.bundle, model, target=board).code_bytes - base >= least
 
 
+def test_level_of_optimisation() -> None:
+    """The flags of the compiler say it; -O0 costs more than -Os."""
+    model = Tiny()
+    small, none = (bench(model.bundle, model, target=QUICK[0], optimize=o) for o in "s0")
+    assert small.flags.startswith("-Os -std=") and none.flags.startswith("-O0 -std=")
+    assert small.instructions < none.instructions and small.code_bytes < none.code_bytes
+
+
 @pytest.mark.parametrize("board", KINDS)
 def test_layers(board: str) -> None:
     """Each layer has its own instructions, and together they are about all."""

@@ -100,11 +100,19 @@ def verify(
 
 
 def bench(
-    bundle: Bundle, *, target: str, layers: bool = False, options: Options | None = None
+    bundle: Bundle,
+    *,
+    target: str,
+    layers: bool = False,
+    optimize: str = "3",
+    options: Options | None = None,
 ) -> BenchReport:
-    """Count the instructions of one run on a board's emulator and measure its memory."""
+    """Count the instructions of one run on a board's emulator and measure its memory.
+
+    `optimize` is the compiler's level: "3" is -O3, "s" is -Os.
+    """
     writer = _writer(bundle, target, options or Options())
-    return _bench(bundle, writer, target=target, layers=layers)
+    return _bench(bundle, writer, target=target, layers=layers, optimize=optimize)
 
 
 def _writer(bundle: Bundle, target: str, options: Options) -> Generate:

@@ -18,7 +18,7 @@ import numpy as np
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-from emx.build import CONTRACT, FLAGS, Generate, Machine, counting_boards, find_machine, run
+from emx.build import CONTRACT, STANDARD, Generate, Machine, counting_boards, find_machine, run
 from emx.bundle import Bundle
 from emx.compare import compare
 from emx.errors import EmxError
@@ -112,12 +112,13 @@ def bench(
     *,
     target: str,
     layers: bool = False,
-    flags: tuple[str, ...] = FLAGS,
+    optimize: str = "3",
     rtol: float = 1e-4,
     atol: float = 1e-6,
 ) -> BenchReport:
     """Measure on a board's emulator. Wrong outputs are an EmxError: their cost says nothing."""
     machine = find_machine(target)
+    flags = (f"-O{optimize}", STANDARD)
     if not machine.count_args:
         hint = f"they can on: {', '.join(counting_boards())}"
         raise EmxError(f"instructions cannot be counted on {target}", hint=hint)

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from emx.errors import EmxError
 from emx.paths import root
 
-FLAGS = ("-O3", "-std=gnu11")
+STANDARD = "-std=gnu11"
+FLAGS = ("-O3", STANDARD)
 CONTRACT = "-ffp-contract=fast"  # for emx's own sources: fused multiply-add, also under -std=c99
 FAULT = 117  # what a board's program exits with after a fault (boards/common/startup_*.c)
 

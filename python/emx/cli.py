@@ -158,6 +158,7 @@ def _add_bench(commands: Commands) -> None:
     _export_options(p)
     p.add_argument("--target", required=True, metavar="BOARD", help="a board of `emx targets`")
     _code_options(p)
+    p.add_argument("-O", choices="0123s", default="3", help="the compiler's -O3 (default) or -Os")
     p.add_argument("--layers", action="store_true", help="instructions of every layer too")
     p.add_argument("--json", action="store_true")
     p.set_defaults(run=_bench)
@@ -346,9 +347,11 @@ def _verify(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from emx.api import bench
 
-    bundle = _bundle(args)
+    bundle, options = _bundle(args), _options(args)
     with _progress(f"measuring {bundle.name} on {args.target}"):
-        report = bench(bundle, target=args.target, layers=args.layers, options=_options(args))
+        report = bench(
+            bundle, target=args.target, layers=args.layers, optimize=args.O, options=options
+        )
     print(json.dumps(report.to_dict(), indent=1) if args.json else report)
     return 0
 

@@ -91,9 +91,16 @@ class Column:
 @dataclass(frozen=True)
 class Tiling:
     """The order of a kernel made of tiles (runtime/include/emx/tile.h): the pixels of a row, the
-    columns of outputs. `edges`: tiles may reach beyond the image, see kernels/conv2d.h."""
+    columns of outputs.
+
+    edges  tiles may reach beyond the image, see kernels/conv2d.h
+    wide   a tile of one pixel takes as many columns at once as its sums allow. Otherwise it is
+           stated column by column, and the kernel may take any number at once: then it reads
+           less often what it may have written over.
+    """
 
     tile: Tile
+    wide: bool = False
     edges: bool = False
 
     def pixels(self, window: Window, width: int, out_width: int) -> list[tuple[int, int]]:
@@ -110,7 +117,8 @@ class Tiling:
     def columns(self, pixels: int, outputs: int) -> list[tuple[int, int]]:
         """Ranges of outputs that one tile of `pixels` pixels writes."""
         lanes = self.tile.lanes
-        size = self.tile.vectors // (self.tile.pixels if pixels > 1 else 1)
+        one = self.tile.vectors if self.wide else 1
+        size = self.tile.vectors // self.tile.pixels if pixels > 1 else one
         ranges, at = list[tuple[int, int]](), 0
         while at < outputs:
             while size > 1 and at + size * lanes > outputs:

@@ -43,7 +43,7 @@ class Linear(Op):
     def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
         w, b = (constants[v.name] for v in node.inputs[1:3])
         rows, (out, inner) = prod(node.output.type.dims[:-1]), w.shape
-        window, tiling = Window((1, 1)), Tiling(target.tile)
+        window, tiling = Window((1, 1)), Tiling(target.tile, wide=True)
         tiles = [
             Pixels(at, n, [Column(*o, 0, inner) for o in tiling.columns(n, out)])
             for at, n in tiling.pixels(window, rows, rows)

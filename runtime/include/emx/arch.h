@@ -22,6 +22,20 @@
 #elif defined(__SSE2__) || defined(__ARM_NEON)
 #include <emx/arch/vector.h>
 #endif
+
+// 1: a convolution's tile of one pixel has as many columns as its sums allow, which is faster and
+// larger. 0: as many as a tile of EMX_TILE_PIXELS.
+#ifndef EMX_WIDE_PIXEL
+#define EMX_WIDE_PIXEL !EMX_SMALL
+#endif
+
+// 1: tiles are stored by a function, not in line. A loop over scalars is long when written out.
+#ifdef EMX_HAVE_store_f32
+#define EMX_SHARE_STORE 0
+#else
+#define EMX_SHARE_STORE EMX_SMALL
+#endif
+
 #include <emx/arch/generic.h>
 // After the micro-kernels, in which it is written.
 #include <emx/arch/four.h>

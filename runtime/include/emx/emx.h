@@ -45,6 +45,16 @@
 #define EMX_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
+// One copy for all instances.
+#define EMX_SHARED static __attribute__((noinline, unused))
+
+// 1: the compiler optimises for size (-Os): kernels leave out what is only faster.
+#ifdef __OPTIMIZE_SIZE__
+#define EMX_SMALL 1
+#else
+#define EMX_SMALL 0
+#endif
+
 #define EMX_ASSUME_ALIGNED(pointer, n) __builtin_assume_aligned(pointer, n)
 #define EMX_ALIGNED(n) __attribute__((aligned(n)))
 #define EMX_SECTION(name) __attribute__((section(name)))

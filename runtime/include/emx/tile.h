@@ -3,7 +3,8 @@
 //
 // A tile of one pixel has room for more columns than one of EMX_TILE_PIXELS. So the columns are
 // taken EMX_TILE_VECTORS / pixels at once, then a quarter as many, down to one; a last column that
-// is not whole stands alone. python/emx/window.py knows this order.
+// is not whole stands alone. python/emx/window.py knows this order, or states one pixel column by
+// column: a kernel may take more columns at once than stated, as it then reads less often.
 #ifndef EMX_TILE_H
 #define EMX_TILE_H
 #include <emx/arch.h>
@@ -34,12 +35,32 @@ EMX_INLINE void emx_tile_start_f32(emx_tile_f32_t *t, int pixels, int columns, c
     }
 }
 
+// As emx_tile_store_f32 for `rows` rows of n outputs, in one copy for all tiles of a model.
+EMX_SHARED void emx_tile_rows_f32(const float *sum, const float *skip, float *y, int32_t row,
+                                  int32_t rows, int32_t n, float lo, float hi)
+{
+    for (int32_t i = 0; i < rows; i++) {
+        for (int32_t o = 0; o < n; o++) {
+            y[o] = emx_clamp_f32(skip ? sum[o] + skip[o] : sum[o], lo, hi);
+        }
+        sum += (n + EMX_LANES - 1) / EMX_LANES * EMX_LANES;
+        skip = skip ? skip + row : NULL;
+        y += row;
+    }
+}
+
 // Clamp and store `valid` <= pixels rows of y, `row` elements apart; skip, of the same shape, is
 // added before and may be null. Row by row, column by column.
 EMX_INLINE void emx_tile_store_f32(const emx_tile_f32_t *t, int pixels, int columns, int32_t valid,
                                    const float *skip, float *y, int32_t row, float lo, float hi,
                                    int lanes)
 {
+    if (EMX_SHARE_STORE) {
+        const emx_tile_f32_t in_memory = *t;
+        const int32_t n = (columns - 1) * EMX_LANES + lanes;
+        emx_tile_rows_f32(in_memory.sum, skip, y, row, valid, n, lo, hi);
+        return;
+    }
     EMX_UNROLL
     for (int i = 0; i < pixels; i++) {
         if (i < valid) {

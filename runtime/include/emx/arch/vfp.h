@@ -59,6 +59,8 @@ EMX_INLINE void emx_mac_1x1x4_f32(float *acc, float x, const float **w)
                      : "s0", "s1", "s2", "s3", "memory");
 }
 
+#define EMX_WIDE_PIXEL 0
+
 #define EMX_HAVE_mac_f32
 EMX_INLINE void emx_mac_f32(float *acc, int pixels, int columns, const float *const *x,
                             int32_t step, const float *w, int32_t column, int32_t n)

@@ -13,6 +13,7 @@
 // (emx/tile.h) of EMX_TILE_PIXELS pixels of a row, row by row: a tile reads x, then, pixel by
 // pixel, reads skip and writes y, so y may be skip. Where fewer pixels are left, or taps lie
 // outside the image, the tile is one pixel; or, if `edges`, zeros stand for what is missing.
+// EMX_WIDE_PIXEL: a tile of one pixel has more columns at once, if the processor is faster so.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
 // from this order of reads and writes (python/emx/window.py, proved by tests/test_overlap.py).
@@ -149,11 +150,12 @@ EMX_INLINE void emx_conv2d_columns_f32(const emx_conv2d_f32_t *p, int pixels, in
 EMX_INLINE void emx_conv2d_pixels_f32(const emx_conv2d_f32_t *p, int pixels,
                                       const emx_conv2d_at_t *at, emx_conv2d_walk_t to)
 {
+    const int wide = EMX_WIDE_PIXEL ? pixels : EMX_TILE_PIXELS;
     for (int32_t g = 0; g < p->groups; g++) {
         to.left = p->out_c / p->groups / EMX_LANES;
-        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(pixels, 0), at, &to);
-        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(pixels, 1), at, &to);
-        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(pixels, 2), at, &to);
+        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(wide, 0), at, &to);
+        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(wide, 1), at, &to);
+        emx_conv2d_columns_f32(p, pixels, emx_tile_columns(wide, 2), at, &to);
         if (p->tail) {
             emx_conv2d_tile_f32(p, pixels, 1, p->tail, at, &to);
             emx_conv2d_step_f32(p, &to, 1, p->tail);
