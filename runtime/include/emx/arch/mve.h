@@ -86,6 +86,18 @@ EMX_INLINE void emx_mac_lanes_f32(float *acc, const float *x, const float *w, in
     }
 }
 
+// v; bound in the lanes where a > b, which are none with NaN ("less" of Helium is true for it).
+// In assembly, as GCC 12 moves the predicate of an intrinsic to a core register and back.
+EMX_INLINE float32x4_t emx_if_greater_f32x4(float32x4_t v, float32x4_t bound, float32x4_t a,
+                                            float32x4_t b)
+{
+    mve_pred16_t changed;
+    __asm__("vpt.f32 gt, %q3, %q4\n\tvmovt %q0, %q2"
+            : "+w"(v), "=Up"(changed)
+            : "w"(bound), "w"(a), "w"(b));
+    return v;
+}
+
 #define EMX_HAVE_store_f32
 EMX_INLINE void emx_store_f32(float *y, const float *acc, const float *skip, float lo, float hi,
                               int lanes)
@@ -95,12 +107,13 @@ EMX_INLINE void emx_store_f32(float *y, const float *acc, const float *skip, flo
         if (skip) {
             v = vaddq_f32(v, emx_load_f32x4(skip));
         }
-        if (lo > -INFINITY) { // NaN stays: "greater" is false for it, "less" of Helium is not
+        if (lo > -INFINITY) {
             const float32x4_t low = vdupq_n_f32(lo);
-            v = vpselq_f32(low, v, vcmpgtq_f32(low, v));
+            v = emx_if_greater_f32x4(v, low, low, v);
         }
         if (hi < INFINITY) {
-            v = vpselq_f32(vdupq_n_f32(hi), v, vcmpgtq_n_f32(v, hi));
+            const float32x4_t high = vdupq_n_f32(hi);
+            v = emx_if_greater_f32x4(v, high, v, high);
         }
         emx_store_f32x4(y, v);
     } else {
