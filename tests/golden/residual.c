@@ -28,7 +28,7 @@ EMX_CHECK_VERSION(0, 1);
 typedef struct {
     float stem_weight[216];     // f32[1x2x3x3x3x4]
     float stem_bias[8];         // f32[8]
-    float depthwise_weight[72]; // f32[3x3x8]
+    float depthwise_weight[72]; // f32[2x3x3x4]
     float depthwise_bias[8];    // f32[8]
     float expand_weight[72];    // f32[1x3x1x1x6x4]
     float expand_bias[12];      // f32[12]

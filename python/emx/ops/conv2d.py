@@ -116,8 +116,8 @@ class Conv2d(Op):
         ranges = [(c, min(c + lanes, x.channels)) for c in range(0, x.channels, lanes)]
         tiles = [Pixels(ox, 1, [Column(*r, *r) for r in ranges]) for ox in range(out_w)]
         image, _ = window_traces(self.window, x, tiles, 4)
-        packed = np.zeros((*w.shape[2:], -(-len(w) // lanes) * lanes), w.dtype)
-        packed[..., : len(w)] = w[:, 0].transpose(1, 2, 0)
+        padded = np.pad(w[:, 0], ((0, -len(w) % lanes), (0, 0), (0, 0)))
+        packed = padded.reshape(-1, lanes, *w.shape[2:]).transpose(0, 2, 3, 1)
         return Kernel(
             header="dwconv2d",
             function="emx_dwconv2d_f32",

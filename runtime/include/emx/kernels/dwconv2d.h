@@ -3,7 +3,7 @@
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is 0 outside the image.
 //
 //   x  [batch][in_h][in_w][channels]
-//   w  [kernel_h][kernel_w][ceil(channels/L)*L], zero-padded
+//   w  [ceil(channels/L)][kernel_h][kernel_w][L], zero-padded
 //   b  [ceil(channels/L)*L], zero-padded
 //   y  [batch][out_h][out_w][channels]
 //
@@ -33,14 +33,13 @@ EMX_INLINE void emx_dwconv2d_tile_f32(const emx_dwconv2d_f32_t *p, emx_taps_t ky
                                       const float *x, const float *w, const float *b, float *y,
                                       int lanes)
 {
-    const int32_t column = p->channels + (EMX_LANES - p->tail) % EMX_LANES;
     EMX_ALIGNED(64) float sum[EMX_LANES];
     emx_start_f32(sum, b, lanes);
     for (int32_t i = ky.first; i < ky.last; i++) {
         EMX_UNROLL_4
         for (int32_t j = kx.first; j < kx.last; j++) {
             const int32_t pixel = i * p->dilation_h * p->in_w + j * p->dilation_w;
-            emx_mac_lanes_f32(sum, x + pixel * p->channels, w + (i * p->kernel_w + j) * column,
+            emx_mac_lanes_f32(sum, x + pixel * p->channels, w + (i * p->kernel_w + j) * EMX_LANES,
                               lanes);
         }
     }
@@ -50,12 +49,13 @@ EMX_INLINE void emx_dwconv2d_tile_f32(const emx_dwconv2d_f32_t *p, emx_taps_t ky
 EMX_INLINE void emx_dwconv2d_pixel_f32(const emx_dwconv2d_f32_t *p, emx_taps_t ky, emx_taps_t kx,
                                        const float *x, const float *w, const float *b, float *y)
 {
-    const int32_t whole = p->channels - p->tail;
+    const int32_t whole = p->channels - p->tail, taps = p->kernel_h * p->kernel_w;
     for (int32_t c = 0; c < whole; c += EMX_LANES) {
-        emx_dwconv2d_tile_f32(p, ky, kx, x + c, w + c, b + c, y + c, EMX_LANES);
+        emx_dwconv2d_tile_f32(p, ky, kx, x + c, w + c * taps, b + c, y + c, EMX_LANES);
     }
     if (p->tail) {
-        emx_dwconv2d_tile_f32(p, ky, kx, x + whole, w + whole, b + whole, y + whole, p->tail);
+        emx_dwconv2d_tile_f32(p, ky, kx, x + whole, w + whole * taps, b + whole, y + whole,
+                              p->tail);
     }
 }
 
