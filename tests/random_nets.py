@@ -15,6 +15,7 @@ KINDS = (
     "conv", "conv", "conv", "depthwise", "grouped", "transposed", "pool", "resize", "pad", "scale",
     "shuffle",
 )  # fmt: skip
+MOST = 20_000  # elements of a tensor
 MODES = {
     1: ("nearest", "linear"),
     2: ("nearest", "bilinear", "bicubic"),
@@ -133,15 +134,26 @@ class Net(nn.Module):
         return x.softmax(1) if self.softmax else x
 
 
+def largest(net: Net, x: torch.Tensor) -> int:
+    """Elements of the largest tensor of a run, 0 if there is none."""
+    sizes = []
+    hook = nn.modules.module.register_module_forward_hook(lambda m, x, y: sizes.append(y.numel()))
+    try:
+        net(x)
+    except (RuntimeError, ValueError):
+        return 0
+    finally:
+        hook.remove()
+    return max(sizes)
+
+
 def network(seed: int) -> tuple[Net, tuple[torch.Tensor]]:
     """The seeded network with random statistics, and an input. A network whose image vanishes on
-    the way is replaced by the next one."""
+    the way, or outgrows a board, is replaced by the next one."""
     while True:
         net = Net(seed)
         x = torch.randn(net.shape)
-        try:
-            net.eval()(x)
-        except (RuntimeError, ValueError):
+        if not 0 < largest(net.eval(), x) < MOST:
             seed += 100_000
             continue
         for m in net.modules():
