@@ -92,6 +92,16 @@ def test_none_fits_the_smallest_board(load: Load, network: str) -> None:
     assert lines and "bytes of weights and an arena of" in model
 
 
+@pytest.mark.parametrize("board", ["mps2-an386", "mps3-an547"])
+@pytest.mark.parametrize("network", ["ad", "ic", "kws", "vww"])
+def test_code_is_small(load: Load, network: str, board: str) -> None:
+    """7 KB at -Os, 14 KB at -O3."""
+    options = Options(io_arena=True)
+    for level, limit in (("s", 7), ("3", 14)):
+        report = bench(load(network), target=board, optimize=level, options=options)
+        assert report.code_bytes <= limit * 1024
+
+
 def test_each_changed_kernel_is_named(load: Load, tmp_path: Path) -> None:
     """The first layer that uses the kernel is the one that diverges."""
     generate(load("kws"), tmp_path, "host", taps=True)
