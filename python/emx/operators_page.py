@@ -19,7 +19,7 @@ the model, never a wrong number.
 
 The types are those that the tests of the operator feed it: f32 is float32, s32 and s64 are int32
 and int64. Every call listed here is compared with PyTorch in NumPy, in C under sanitizers and on
-emulated boards.
+emulated boards. One without types takes no tensor, or is another name of one that is listed.
 
 This page is generated: `emx ops --markdown > docs/operators.md`.
 """
@@ -45,7 +45,7 @@ def _section(name: str, module: ModuleType) -> Iterator[str]:
     yield "|---|---|"
     for aten in sorted(module.ATEN):
         samples = [s for s in module.SAMPLES if s.target == aten]
-        yield f"| `{aten.removeprefix('aten.')}` | {', '.join(_types(samples)) or 'f32'} |"
+        yield f"| `{aten.removeprefix('aten.')}` | {', '.join(_types(samples))} |"
     yield ""
 
 

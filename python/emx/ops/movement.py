@@ -17,6 +17,7 @@ import numpy as np
 from emx.builder import Builder, Lowering, axis_of
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel
+from emx.pointwise import right_aligned
 from emx.sample import B, I, Sample, X
 
 MAX_RANK = 6
@@ -61,9 +62,9 @@ class Movement(Op):
             inputs={"x": 0},
             params={
                 "size": node.output.type.dtype.bytes,
-                "extent": _aligned(extent, 1),
-                "x_start": m.x_start, "x_step": _aligned(x_step, 0),
-                "y_start": m.y_start, "y_step": _aligned(y_step, 0),
+                "extent": right_aligned(extent, MAX_RANK, 1),
+                "x_start": m.x_start, "x_step": right_aligned(x_step, MAX_RANK, 0),
+                "y_start": m.y_start, "y_step": right_aligned(y_step, MAX_RANK, 0),
                 "fill_count": m.fill_count, "fill": _bits(m.fill, node.output.type.dtype),
             },
             key=("size",),
@@ -227,10 +228,6 @@ def _collapse(m: IndexMap) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int,
             axes.append((n, s, t))
     columns = list(zip(*axes, strict=True)) or [(), (), ()]
     return columns[0], columns[1], columns[2]
-
-
-def _aligned(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
-    return (fill,) * (MAX_RANK - len(values)) + tuple(values)
 
 
 def lower_reshape(b: Builder, x: Value, shape: Sequence[int]) -> Value:

@@ -13,6 +13,7 @@ import numpy as np
 from emx.builder import Builder, Lowering, axis_of
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel, Scalar
+from emx.pointwise import right_aligned
 from emx.sample import B, I, Sample, X
 
 
@@ -157,8 +158,10 @@ class Reduce(Op):
             inputs={"x": 0},
             params={
                 "size": y.dtype.bytes,
-                "keep": _aligned(keep, 1), "keep_step": _aligned(keep_step, 0),
-                "over": _aligned(over, 1), "over_step": _aligned(over_step, 0),
+                "keep": right_aligned(keep, MAX_RANK, 1),
+                "keep_step": right_aligned(keep_step, MAX_RANK, 0),
+                "over": right_aligned(over, MAX_RANK, 1),
+                "over_step": right_aligned(over_step, MAX_RANK, 0),
                 "real": float(way.init) if real else 0.0, "whole": 0 if real else int(way.init),
             },
             key=("size", "over_step", "real", "whole"),
@@ -200,10 +203,6 @@ def _merged(x: TensorType, axes: list[int]) -> tuple[tuple[int, ...], tuple[int,
             extent.append(dims[i])
             step.append(steps[i])
     return tuple(extent), tuple(step)
-
-
-def _aligned(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
-    return (fill,) * (MAX_RANK - len(values)) + values
 
 
 def reduce(
