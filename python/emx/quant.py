@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Affine quantisation, specified to the bit: docs/output-format.md, "Integer arithmetic".
+
+A real value is (q - zero) * scale. A product of scales becomes a fixed-point multiplier, and what
+it multiplies is rounded once: here in NumPy on 64-bit integers, in emx/quant.h in C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import frexp
+
+import numpy as np
+
+from emx.ir import Array, DType
+
+MULTIPLIER_STEP = 64  # multipliers are multiples of it: 25 significant bits, the others are free
+MAX_SHIFT = 41  # smaller multipliers have fewer bits
+VANISHING = 2.0**-24  # a filter whose multiplier is smaller is zero
+
+
+@dataclass(frozen=True)
+class Quant:
+    """How the elements of a tensor stand for reals: (q - zero) * scale, lo <= q <= hi.
+
+    scale is a float32, positive and finite.
+    """
+
+    scale: float
+    zero: int = 0
+    dtype: DType = DType.S8
+    lo: int = -128
+    hi: int = 127
+
+    def quantise(self, x: Array) -> Array:
+        """As PyTorch: clamp(round_half_even(x * (1 / scale)) + zero), in float32; NaN is lo."""
+        inverse = np.float32(1.0) / np.float32(self.scale)
+        with np.errstate(all="ignore"):
+            q = np.rint(np.asarray(x, np.float32) * inverse) + np.float32(self.zero)
+        return _clamped(np.nan_to_num(q, nan=self.lo), self.lo, self.hi, self.dtype)
+
+    def dequantise(self, q: Array) -> Array:
+        """As PyTorch: float32(q - zero) * scale."""
+        wide = (np.asarray(q, np.int64) - self.zero).astype(np.float32)
+        return np.asarray(wide * np.float32(self.scale))
+
+    def __str__(self) -> str:
+        return f"{self.dtype.value}({self.scale:.6g}, {self.zero})"
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """The real m * 2^-shift. m = 0, or 2^30 <= |m| < 2^31 unless shift is MAX_SHIFT; a multiple of
+    MULTIPLIER_STEP."""
+
+    m: int
+    shift: int
+
+    @staticmethod
+    def of(real: float) -> Multiplier:
+        """The nearest to `real`, |real| < 2^30."""
+        if real == 0:
+            return Multiplier(0, MAX_SHIFT)
+        shift = min(31 - frexp(abs(real))[1], MAX_SHIFT)
+        m = round(real * 2.0**shift / MULTIPLIER_STEP) * MULTIPLIER_STEP
+        if abs(m) == 1 << 31:
+            m, shift = m // 2, shift - 1
+        return Multiplier(m, shift)
+
+
+def multipliers(reals: Array) -> tuple[Array, Array]:
+    """(m, shift) of each element, int32."""
+    found = [Multiplier.of(float(r)) for r in np.ravel(reals)]
+    m = np.array([f.m for f in found], np.int32).reshape(np.shape(reals))
+    return m, np.array([f.shift for f in found], np.int32).reshape(np.shape(reals))
+
+
+def requantise(acc: Array, m: Array | int, shift: Array | int, y: Quant, lo: int, hi: int) -> Array:
+    """clamp(floor(acc * m / 2^shift + 1/2) + y.zero, lo, hi): one rounding of the exact product,
+    half up. acc: integers below 2^31; m and shift broadcast to it, 1 <= shift."""
+    acc, m, shift = (np.asarray(a, np.int64) for a in (acc, m, shift))
+    rounded = (acc * m + (np.int64(1) << (shift - 1))) >> shift
+    return _clamped(rounded + y.zero, lo, hi, y.dtype)
+
+
+def requantise_even(
+    acc: Array, m: Array | int, shift: Array | int, y: Quant, lo: int, hi: int
+) -> Array:
+    """As requantise, half to even: for means and sums, whose exact values often lie half-way."""
+    acc, m, shift = (np.asarray(a, np.int64) for a in (acc, m, shift))
+    rounded = round_even(acc * m, shift)
+    return _clamped(rounded + y.zero, lo, hi, y.dtype)
+
+
+def round_even(v: Array, shift: Array | int) -> Array:
+    """v / 2^shift to the nearest integer, half to even; 1 <= shift."""
+    shift = np.asarray(shift, np.int64)
+    return np.asarray((v + (np.int64(1) << (shift - 1)) - 1 + ((v >> shift) & 1)) >> shift)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The parameters of emx_requantise in emx/quant.h for one layer:
+
+    y = (((acc << k[o]) * m[o] >> 32) + (zero << s) + (1 << (s - 1))) >> s, then clamped
+
+    which equals requantise() as floors collapse. None of it overflows if |acc[o]| <= bound[o].
+    """
+
+    k: Array  # int32, 0 <= k <= 31
+    s: int
+
+    @staticmethod
+    def of(shift: Array, bound: Array) -> Scaling | None:
+        """None where acc << k might not fit 32 bits: such a layer needs emx_requantise_wide."""
+        s = max(1, int(np.max(shift, initial=0)) - 32)
+        k = 32 + s - np.asarray(shift, np.int64)
+        fits = (k < 32) & ((np.asarray(bound, np.int64) << np.minimum(k, 31)) < 1 << 31)
+        return Scaling(k.astype(np.int32), s) if bool(np.all(fits)) else None
+
+
+def _clamped(v: Array, lo: int, hi: int, dtype: DType) -> Array:
+    return np.asarray(np.clip(v, lo, hi), dtype.numpy)
