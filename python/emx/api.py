@@ -65,7 +65,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
     )
 
 
-def check(bundle: Bundle, *, target: str = "generic") -> Artifacts:
+def check(bundle: Bundle, *, target: str = "generic", options: Options | None = None) -> Artifacts:
     """Generate the C in memory, with each pass checked. `target` may be a board: then the model
     also has to fit its memory, in a program with one test vector."""
     names = dict.fromkeys((*(t.name for t in TARGETS), *machine_names()))
@@ -75,10 +75,12 @@ def check(bundle: Bundle, *, target: str = "generic") -> Artifacts:
         )
     machine = find_machine(target) if target in machine_names() else None
     row = find_target(machine.target if machine else target)
-    artifacts = generate(bundle, row, Options(check_passes=True))
+    options = options or Options()
+    artifacts = generate(bundle, row, replace(options, check_passes=True))
     if machine and machine.bare:
         with tempfile.TemporaryDirectory(prefix="emx-check-") as temporary:
-            write(generate(bundle.with_vectors(1), row, Options(test=True)), Path(temporary))
+            small = generate(bundle.with_vectors(1), row, replace(options, test=True))
+            write(small, Path(temporary))
             build_test(machine, Path(temporary), bundle.name, ("emx_test.c", "emx_print.c"))
     return artifacts
 

@@ -15,9 +15,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from emx import cmake_dir
+from emx.cli_options import (
+    add_code_options,
+    add_export_options,
+    add_model,
+    code_options,
+    export_settings,
+)
 from emx.depends import own_files, write_depfile
 from emx.errors import EmxError
 from emx.options import Options
@@ -92,9 +99,11 @@ class _Print(argparse.Action):
 
 def _add_export(commands: Commands) -> None:
     p = commands.add_parser("export", help="export a model to a bundle (needs PyTorch)")
-    _model_argument(p, "MODEL")
+    add_model(p, "MODEL")
     p.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.emx")
-    _export_options(p)
+    add_export_options(p)
+    # One line of options serves every command; here those of code have nothing to decide.
+    add_code_options(p.add_argument_group("options of compile, without effect here"))
     p.add_argument("--cache", type=Path, metavar="DIR", help="keep bundles here, by content")
     p.add_argument("--deps", type=Path, metavar="FILE", help="write the files read, a JSON list")
     p.set_defaults(run=_export)
@@ -102,15 +111,15 @@ def _add_export(commands: Commands) -> None:
 
 def _add_compile(commands: Commands) -> None:
     p = commands.add_parser("compile", help="generate C and the weight blob")
-    _model_argument(p)
+    add_model(p)
     p.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
-    _export_options(p)
+    add_export_options(p)
     target = p.add_mutually_exclusive_group()
     target.add_argument("--target", default="host", help="one of `emx targets` (default: host)")
     target.add_argument(
         "--detect-target", type=Path, metavar="FILE", help="the target of these macros (-dM -E)"
     )
-    _code_options(p)
+    add_code_options(p)
     p.add_argument("--arena-group", metavar="G", help="share the static arena G_arena")
     p.add_argument("--test", action="store_true", help="also write NAME_test.c and its vectors")
     p.add_argument("--taps", action="store_true", help="call emx_test_tap() after every layer")
@@ -128,20 +137,21 @@ def _add_compile(commands: Commands) -> None:
 
 def _add_check(commands: Commands) -> None:
     p = commands.add_parser("check", help="list every problem of a model; writes nothing")
-    _model_argument(p)
-    _export_options(p)
+    add_model(p)
+    add_export_options(p)
     p.add_argument(
         "--target", default="generic", help="a target or board of `emx targets` (default: generic)"
     )
+    add_code_options(p)
     p.set_defaults(run=_check)
 
 
 def _add_verify(commands: Commands) -> None:
     p = commands.add_parser("verify", help="build and run the C, compare it with PyTorch")
-    _model_argument(p)
-    _export_options(p)
+    add_model(p)
+    add_export_options(p)
     p.add_argument("--target", default="host", help="host or a board of `emx targets`")
-    _code_options(p)
+    add_code_options(p)
     p.add_argument("--layers", action="store_true", help="compare every layer, name the first bad")
     p.add_argument(
         "--dump", type=Path, metavar="DIR", help="leave inputs, eager and device outputs"
@@ -154,10 +164,10 @@ def _add_verify(commands: Commands) -> None:
 
 def _add_bench(commands: Commands) -> None:
     p = commands.add_parser("bench", help="count instructions and bytes on an emulated board")
-    _model_argument(p)
-    _export_options(p)
+    add_model(p)
+    add_export_options(p)
     p.add_argument("--target", required=True, metavar="BOARD", help="a board of `emx targets`")
-    _code_options(p)
+    add_code_options(p)
     p.add_argument("-O", choices="0123s", default="3", help="the compiler's -O3 (default) or -Os")
     p.add_argument("--layers", action="store_true", help="instructions of every layer too")
     p.add_argument("--json", action="store_true")
@@ -186,68 +196,6 @@ def _add_lists(commands: Commands) -> None:
     p.set_defaults(run=_targets)
 
 
-def _model_argument(p: argparse.ArgumentParser, metavar: str = "MODEL_OR_BUNDLE") -> None:
-    p.add_argument("model", metavar=metavar)
-
-
-def _export_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--name", help="C prefix of everything generated (default: the file's name)")
-    p.add_argument(
-        "--inputs",
-        nargs="+",
-        default=(),
-        metavar="X=TYPE",
-        help="fix open shapes: x=f32[1x3x32x32]",
-    )
-    p.add_argument("--example-inputs", type=Path, metavar="FILE", help=".npz, .npy or .pt")
-    p.add_argument("--vectors", type=int, default=4, metavar="N", help="test vectors (default: 4)")
-    p.add_argument("--seed", type=int, default=0, metavar="S", help="of generated test vectors")
-    p.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="run the code in a pickled model: trust it first",
-    )
-
-
-def _code_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--io-arena", action="store_true", help="inputs and outputs live in the arena")
-    p.add_argument("--arena", choices=("static", "caller"), default="static")
-    p.add_argument("--weights", choices=("incbin", "string", "external"), default="incbin")
-    p.add_argument("--weights-section", metavar="S")
-    p.add_argument("--arena-section", metavar="S")
-    p.add_argument("--max-arena-bytes", type=int, metavar="N", help="a larger arena is an error")
-    p.add_argument("--max-weights-bytes", type=int, metavar="N", help="more weights are an error")
-    p.add_argument(
-        "--check-passes", action="store_true", help="interpret the graph after each pass"
-    )
-    p.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the graph after each pass")
-
-
-def _options(args: argparse.Namespace) -> Options:
-    return Options(
-        io_arena=args.io_arena,
-        arena=args.arena,
-        weights=args.weights,
-        weights_section=args.weights_section,
-        arena_section=args.arena_section,
-        max_arena_bytes=args.max_arena_bytes,
-        max_weights_bytes=args.max_weights_bytes,
-        check_passes=args.check_passes,
-        dump_ir=args.dump_ir,
-    )
-
-
-def _export_settings(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "name": args.name,
-        "inputs": tuple(args.inputs),
-        "example_file": args.example_inputs,
-        "vectors": args.vectors,
-        "seed": args.seed,
-        "allow_pickle": args.allow_pickle,
-    }
-
-
 @contextlib.contextmanager
 def _progress(text: str) -> Iterator[None]:
     """A line while something takes long: on a terminal, nothing in a pipe."""
@@ -264,7 +212,7 @@ def _bundle(args: argparse.Namespace) -> Bundle:
     from emx.api import export
 
     with _progress(f"exporting {args.model}"):
-        return export(args.model, **_export_settings(args))
+        return export(args.model, **export_settings(args))
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -272,7 +220,7 @@ def _export(args: argparse.Namespace) -> int:
 
     with _progress(f"exporting {args.model}"):
         files = cached_export(
-            args.model, args.output, cache_dir=args.cache, **_export_settings(args)
+            args.model, args.output, cache_dir=args.cache, **export_settings(args)
         )
     if args.deps:
         own = own_files("exporter/*.py")  # also those that a cached bundle did not need
@@ -295,7 +243,7 @@ def _compile(args: argparse.Namespace) -> int:
             hint="run cmake again",
         )
     options = replace(
-        _options(args),
+        code_options(args),
         arena_group=args.arena_group,
         test=args.test,
         taps=args.taps,
@@ -321,7 +269,7 @@ def _check(args: argparse.Namespace) -> int:
     from emx.api import check
     from emx.report import summary
 
-    artifacts = check(_bundle(args), target=args.target)
+    artifacts = check(_bundle(args), target=args.target, options=code_options(args))
     print(f"no problems: {summary(artifacts.manifest)}")
     return 0
 
@@ -338,7 +286,7 @@ def _verify(args: argparse.Namespace) -> int:
             atol=args.atol,
             layers=args.layers,
             dump=args.dump,
-            options=_options(args),
+            options=code_options(args),
         )
     print(json.dumps(report.to_dict(), indent=1) if args.json else report)
     return 0 if report.ok else 2
@@ -347,7 +295,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from emx.api import bench
 
-    bundle, options = _bundle(args), _options(args)
+    bundle, options = _bundle(args), code_options(args)
     with _progress(f"measuring {bundle.name} on {args.target}"):
         report = bench(
             bundle, target=args.target, layers=args.layers, optimize=args.O, options=options

@@ -6,6 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from emx.errors import EmxError
+
+# The words of each option that is a choice; the first is the default.
+CHOICES = {
+    "arena": ("static", "caller"),
+    "weights": ("incbin", "string", "external"),
+    "optimize": ("balanced", "speed", "size"),
+    "ram": ("default", "small", "min"),
+    "io": ("int8", "float"),
+}
+INPUT = ("whole", "rows")
+SCHEMES = ("int8", "int16x8", "int4", "weights-int8", "weights-int4")  # of `export`
+
 
 @dataclass(frozen=True)
 class Options:
@@ -20,6 +33,14 @@ class Options:
     weights_section  linker section of the weights; default .rodata.emx_weights.NAME
     arena_section    linker section of the static arena; default .bss.emx_arena.NAME
     max_arena_bytes, max_weights_bytes   more is an error
+    optimize         which kernels and layouts: "speed", "size" (of code and weights), "balanced"
+    ram              "default"; "small": also layouts that cost a few instructions; "min": layers
+                     run row by row where that takes less memory, whatever it costs
+    slim             remove channels that provably never change an output
+    io               inputs and outputs of a quantised model: "int8" as they are, or "float",
+                     which are converted in the run
+    input_rows       a streamed model takes its input row by row: NAME_feed_row()
+    strict           a layer of a quantised model that cannot be integer is an error
     test             also write the test vectors and NAME_test.c
     taps             call emx_test_tap() after every step; for test builds only
     rtol, atol       tolerance of the test: |y - eager| <= atol + rtol * max |eager|
@@ -36,6 +57,12 @@ class Options:
     arena_section: str | None = None
     max_arena_bytes: int | None = None
     max_weights_bytes: int | None = None
+    optimize: str = "balanced"
+    ram: str = "default"
+    slim: bool = True
+    io: str = "int8"
+    input_rows: bool = False
+    strict: bool = False
     test: bool = False
     taps: bool = False
     rtol: float = 1e-4
@@ -43,3 +70,10 @@ class Options:
     empty_run: bool = False
     check_passes: bool = False
     dump_ir: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, words in CHOICES.items():
+            if getattr(self, name) not in words:
+                raise EmxError(
+                    f"{name} is {getattr(self, name)!r}", hint=f"choose one of {', '.join(words)}"
+                )

@@ -26,6 +26,9 @@ def export(
     vectors: int = 4,
     seed: int = 0,
     allow_pickle: bool = False,
+    quantize: str | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    keep_float: Sequence[str] = (),
 ) -> Bundle:
     """Export `model`: an ExportedProgram, an nn.Module, or the path of an archive, a script
     ("net.py:factory") or a bundle.
@@ -38,6 +41,10 @@ def export(
     vectors          number of test vectors; what the model and `example_file` do not give is
                      generated from `seed`
     allow_pickle     load a pickled nn.Module, which runs whatever code it holds
+    quantize         scheme of a quantisation after training: "int8"
+    calibration      typical inputs for it: .npz or .pt file, or a script's function
+                     ("data.py:batches") that gives them
+    keep_float       modules that stay in float, by path: "encoder.layers.0"
 
     Raises EmxError for everything that is wrong with the model.
     """
@@ -56,5 +63,8 @@ def export(
         vectors=vectors,
         seed=seed,
         allow_pickle=allow_pickle,
+        quantize=quantize,
+        calibration=os.fspath(calibration) if calibration is not None else None,
+        keep_float=tuple(keep_float),
     )
     return export_model(model if path is None else path, example_inputs, options)

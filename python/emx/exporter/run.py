@@ -36,6 +36,9 @@ class Options:
     vectors: int
     seed: int
     allow_pickle: bool
+    quantize: str | None = None
+    calibration: str | None = None
+    keep_float: tuple[str, ...] = ()
 
 
 def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
