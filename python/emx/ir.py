@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emx.kernel import Array as Array
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Wishes
 from emx.target import Target
 
 
@@ -158,6 +158,13 @@ class Op(ABC):
     def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
         """The same for an operator whose weights or tiles depend on the target."""
         return self.kernel(node, constants)
+
+    def kernels_for(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Sequence[Kernel]:
+        """The candidates for `node`, all of the same result to the bit; one of them is chosen by
+        its cost, scratch and overlap. Those that `wishes.optimize` rules out are left out."""
+        return (self.kernel_for(node, constants, target),)
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulates, padded taps counted; 0 for operators that have none."""

@@ -49,6 +49,18 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What the user wants of the kernels, in the words of emx.options.
+
+    optimize  "speed", "balanced" or "size"
+    ram       "default", "small" or "min"
+    """
+
+    optimize: str = "balanced"
+    ram: str = "default"
+
+
+@dataclass(frozen=True)
 class Scalar:
     """A C function on elements that a kernel takes as its argument, after the parameters.
 
@@ -78,6 +90,10 @@ class Kernel:
                disjoint from y.
     types      operand -> C element type, where it is not the one that `function` says
     array      True if `function` takes the operands before y as one array of pointers
+    variant    what tells this kernel from the node's other candidates: "pixels=1"; the manifest has
+               it
+    cost       instructions that one call will take, roughly; what counts is the difference between
+               the candidates of a node
     """
 
     header: str
@@ -91,6 +107,8 @@ class Kernel:
     scalars: tuple[Scalar, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     array: bool = False
+    variant: str = ""
+    cost: int = 0
 
     @property
     def struct(self) -> str:
