@@ -72,13 +72,15 @@ def _bundle_impl(ctx):
     arguments.add("--name", ctx.attr.prefix)
     arguments.add_all(ctx.attr.arguments)
     arguments.add_all("--example-inputs", ctx.files.example_inputs)
+    function = ":" + ctx.attr.calibration_function if ctx.attr.calibration_function else ""
+    arguments.add_all("--calibration", ctx.files.calibration, format_each = "%s" + function)
     _run_emx(
         ctx,
         _tool(ctx),
         "EmxExport",
         "emx: exporting %s" % model.short_path,
         arguments,
-        depset([model] + ctx.files.example_inputs + ctx.files.data),
+        depset([model] + ctx.files.example_inputs + ctx.files.calibration + ctx.files.data),
         [bundle],
     )
     return DefaultInfo(files = depset([bundle]))
@@ -88,6 +90,8 @@ _bundle = rule(
     attrs = dict(
         _EMX_ATTRS,
         arguments = attr.string_list(),
+        calibration = attr.label(allow_single_file = True),
+        calibration_function = attr.string(),
         data = attr.label_list(allow_files = True),
         example_inputs = attr.label(allow_single_file = True),
         factory = attr.string(),
@@ -288,6 +292,16 @@ def emx_model(
         vectors = None,
         seed = None,
         allow_pickle = False,
+        quantize = None,
+        calibration = None,
+        calibration_function = None,
+        keep_float = [],
+        optimize = None,
+        ram = None,
+        slim = True,
+        io = None,
+        input = None,
+        strict = False,
         prefix = None,
         target = None,
         io_arena = False,
@@ -313,6 +327,17 @@ def emx_model(
       vectors: how many test vectors.
       seed: of those that are generated.
       allow_pickle: run the code in a pickled model.
+      quantize: "int8": quantise a float model.
+      calibration: typical inputs for it: .npz or .pt file, or the script that has
+        `calibration_function`.
+      calibration_function: the function of the script that gives the inputs.
+      keep_float: modules that stay in float, by path.
+      optimize: "balanced", "speed" or "size".
+      ram: "default", "small" or "min".
+      slim: remove channels that provably change no output.
+      io: inputs and outputs of a quantised model: "int8" or "float".
+      input: "whole" or "rows".
+      strict: a layer of a quantised model that cannot be computed with integers is an error.
       prefix: of symbols, macros and files; default: the name as a C identifier.
       target: one of `emx targets`; default: the one that the compiler's macros name.
       io_arena: inputs and outputs live in the arena.
@@ -335,8 +360,12 @@ def emx_model(
         arguments = (
             (["--inputs"] + inputs if inputs else []) +
             _options(vectors = vectors, seed = seed) +
-            (["--allow-pickle"] if allow_pickle else [])
+            (["--allow-pickle"] if allow_pickle else []) +
+            _options(quantize = quantize) +
+            (["--keep-float"] + keep_float if keep_float else [])
         ),
+        calibration = calibration,
+        calibration_function = calibration_function,
         data = data,
         example_inputs = example_inputs,
         factory = factory,
@@ -349,13 +378,17 @@ def emx_model(
         name = code,
         arguments = (["--io-arena"] if io_arena else []) + _options(
             target = target,
+            optimize = optimize,
+            ram = ram,
+            io = io,
+            input = input,
             arena = arena,
             arena_section = arena_section,
             weights = weights,
             weights_section = weights_section,
             max_arena_bytes = max_arena_bytes,
             max_weights_bytes = max_weights_bytes,
-        ),
+        ) + ([] if slim else ["--no-slim"]) + (["--strict"] if strict else []),
         bundle = name + "_bundle",
         prefix = prefix,
         tool = tool,

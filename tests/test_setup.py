@@ -103,7 +103,7 @@ def test_root_installs_what_is_missing_and_only_once(computer: Computer) -> None
     ]
     pip = [line for line in log if line.startswith("python -m pip")]
     assert "torch==2.13.0" in pip[0]  # first, or its CUDA build comes with something else
-    assert pip[-1].endswith("--editable .[export,dev]")
+    assert pip[-1].endswith("--editable .[export,quantize,dev]")
 
     again = computer.setup("demo")
     assert again.returncode == 0
