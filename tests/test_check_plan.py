@@ -151,6 +151,7 @@ def test_distance_against_a_replay(seed: int) -> None:
     x, y = rng.randrange(1, 150), rng.randrange(1, 150)
     t = random_trace(rng, x, y)
     assert all(replayed(t, x, y, t.distance() + more) for more in range(y + 1))
+    assert t.in_place() == replayed(t, x, y, 0)
 
 
 def test_distance_of_real_kernels_is_exact() -> None:

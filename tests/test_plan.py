@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,12 +71,15 @@ def brute_force(p: Program) -> int:
         for _, n in p.outputs:
             live[n].append(len(order))
         limits: dict[tuple[str, str], int] = {}  # (a, b): b may start this many bytes before a
+        same = set[tuple[str, str]]()  # (a, b): b may start where a does
         for i, s in enumerate(order):
             for x in s.reads.values():
                 t = s.overlap(x)
                 if t is not None and max(live[x]) == i:
                     limits[x, s.writes] = -(-t.distance() // ALIGN) * ALIGN
-        best = min(best, _least(names, size, live, limits, best))
+                    if t.in_place():
+                        same.add((x, s.writes))
+        best = min(best, _least(names, size, live, limits, same, best))
     return best
 
 
@@ -85,6 +88,7 @@ def _least(
     size: Mapping[str, int],
     live: Mapping[str, Sequence[int]],
     limits: Mapping[tuple[str, str], int],
+    same: Set[tuple[str, str]],
     best: int,
 ) -> int:
     """Depth first over all aligned addresses that need less than `best`."""
@@ -99,6 +103,8 @@ def _least(
             if (m, n) in limits and at <= other - limits[m, n]:
                 continue
             if (n, m) in limits and other <= at - limits[n, m]:
+                continue
+            if at == other and not same.isdisjoint({(m, n), (n, m)}):
                 continue
             return False
         return True

@@ -39,13 +39,32 @@ class Trace:
         return max(0, int((self.write_hi[:-1] - later).max(initial=0)))
 
     def in_place(self) -> bool:
-        """Whether the output may start exactly where the input does: every event writes what it
-        just read, and nothing twice. In any order, so also where distance() is not 0."""
-        same = np.array_equal(self.read_lo, self.write_lo) and np.array_equal(
-            self.read_hi, self.write_hi
-        )
-        order = np.argsort(self.write_lo)
-        return same and bool((self.write_hi[order][:-1] <= self.write_lo[order][1:]).all())
+        """Whether the output may start exactly where the input does: no event reads what one
+        before it has written. In any order, so also where distance() is not 0."""
+        if self.distance() == 0:
+            return True
+        reads, writes = (self.read_lo, self.read_hi), (self.write_lo, self.write_hi)
+        unit = np.gcd.reduce(np.concatenate([*reads, *writes]))
+        size = int(max(self.read_hi.max(), self.write_hi.max()) // unit)
+        needed = _last(self.read_lo // unit, self.read_hi // unit, size)
+        kept = _last(self.write_lo[::-1] // unit, self.write_hi[::-1] // unit, size)
+        return bool((needed < len(self.read_lo) - kept).all())
+
+
+def _last(lo: Offsets, hi: Offsets, size: int) -> Offsets:
+    """For each number below `size` the last of the ranges [lo, hi) that has it; -1 for none.
+
+    A range is two blocks whose length is a power of two; blocks fall apart into halves.
+    """
+    level = np.frexp(hi - lo)[1] - 1
+    found = np.full(size, -1, np.int64)
+    for k in range(int(level.max(initial=0)), -1, -1):
+        half = 1 << k
+        found[half:] = np.maximum(found[half:], found[:-half])
+        chosen = np.flatnonzero(level == k)
+        np.maximum.at(found, lo[chosen], chosen)
+        np.maximum.at(found, hi[chosen] - half, chosen)
+    return found
 
 
 @dataclass(frozen=True)
