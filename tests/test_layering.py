@@ -24,7 +24,7 @@ HEADERS = sorted(INCLUDE.rglob("*.h"))
 LAYERS = (
     ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "sample"),
     ("builder", "window", "view", "pointwise", "options", "program", "scalars", "quant", "add_s8",
-     "depthwise_s8", "packing_s8"),
+     "depthwise_s8", "fixed", "packing_s8"),
     ("ops",),
     ("",),  # everything else
     ("api",),
@@ -131,7 +131,7 @@ def includes(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", HEADERS, ids=lambda p: p.name)
 def test_includes_of_the_runtime(path: Path) -> None:
     libc = {"math.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
-    tools = ("add_s8", "arch", "emx", "index", "panel", "quant", "scalar", "taps", "tile")
+    tools = ("add_s8", "arch", "emx", "fixed", "index", "panel", "quant", "scalar", "taps", "tile")
     kernels = {f"emx/{name}.h" for name in tools}
     allowed = {
         "kernels": kernels,

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixed-point functions, to the bit as in emx/fixed.h; arrays of int64 in and out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emx.ir import Array
+
+
+def normalise(v: Array, bits: int) -> tuple[Array, Array]:
+    """(m, n): m = floor(v / 2^n) below 2^bits, with the least n >= 0; 0 <= v."""
+    v, n = np.array(v, np.int64), np.zeros(np.shape(v), np.int64)
+    while (big := v >> bits > 0).any():
+        v, n = np.where(big, v >> 1, v), n + big
+    return v, n
+
+
+def reciprocal(n: Array) -> Array:
+    """2^63 / n for 2^31 <= n < 2^32, at most 2^-29 of it too small: one step of Newton's method
+    from a quotient of 16 bits."""
+    a = 0xFFFFFFFF // (n >> 16)
+    return np.asarray(a * (((1 << 49) - n * a) >> 16) >> 17)
+
+
+def log2(n: Array) -> Array:
+    """floor(log2(n / 2^31) * 2^20), by 20 squarings that are rounded down; 2^31 <= n < 2^32."""
+    n, y = np.asarray(n, np.uint64), np.zeros(np.shape(n), np.int64)
+    one, low, top = np.uint64(1), np.uint64(31), np.uint64(32)
+    for _ in range(20):
+        square = n * n >> low
+        over = square >> top > 0
+        n, y = np.where(over, square >> one, square), y * 2 + over
+    return y

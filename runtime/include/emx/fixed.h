@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fixed-point functions for kernels without floats; python/emx/fixed.py has the same bits.
+#ifndef EMX_FIXED_H
+#define EMX_FIXED_H
+#include <emx/emx.h>
+
+// The upper half of a product.
+EMX_INLINE uint32_t emx_high_u32(uint32_t a, uint32_t b)
+{
+    return (uint32_t)((uint64_t)a * b >> 32);
+}
+
+// *v shifted right until it fits 32 bits; returns by how much.
+EMX_INLINE int32_t emx_normalise_u64(uint64_t *v)
+{
+    int32_t n = 0;
+    while (*v >> 32) {
+        *v >>= 1;
+        n++;
+    }
+    return n;
+}
+
+// 2^63 / n for 2^31 <= n, at most 2^-29 of it too small: one step of Newton's method from a
+// quotient of 16 bits.
+EMX_INLINE uint32_t emx_reciprocal_u32(uint32_t n)
+{
+    const uint32_t a = UINT32_MAX / (n >> 16);
+    const uint64_t rest = ((UINT64_C(1) << 49) - (uint64_t)n * a) >> 16;
+    return (uint32_t)(a * rest >> 17);
+}
+
+// floor(log2(n / 2^31) * 2^20) for 2^31 <= n, by 20 squarings that are rounded down.
+EMX_INLINE uint32_t emx_log2_u32(uint32_t n)
+{
+    uint32_t y = 0;
+    for (int i = 0; i < 20; i++) {
+        const uint64_t square = (uint64_t)n * n >> 31;
+        const uint32_t over = (uint32_t)(square >> 32);
+        n = (uint32_t)(square >> over);
+        y = y << 1 | over;
+    }
+    return y;
+}
+
+#endif

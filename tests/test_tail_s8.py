@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer operators beside convolutions: their C equals their twins, which are at most one step
+from what PyTorch computes in float32 and quantises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emx.fixed import log2, reciprocal
+from emx.ir import Array
+from emx.ops.softmax_s8 import SoftmaxS8, powers_of
+from emx.ops.table_s8 import TableS8, table_of
+from emx.quant import Quant
+from twins import MACHINES, Case, run_cases, s8
+
+R = np.random.default_rng(4)
+FIXED = Quant(1 / 256, -128)
+
+
+def t(x: Array, q: Quant) -> torch.Tensor:
+    """Dequantised, as PyTorch sees it."""
+    return (torch.tensor(x.astype(np.float32)) - q.zero) * q.scale
+
+
+def q8(x: torch.Tensor, q: Quant) -> Array:
+    inverse = 1 / torch.tensor(q.scale)
+    return np.asarray(torch.clamp(torch.round(x * inverse) + q.zero, q.lo, q.hi).numpy())
+
+
+def steps_from(case: Case, want: torch.Tensor, y: Quant) -> tuple[int, float]:
+    """The largest difference from PyTorch, and the share of values that differ."""
+    d = np.abs(case.outputs().astype(int) - q8(want, y))
+    return int(d.max(initial=0)), float((d > 0).mean()) if d.size else 0.0
+
+
+FUNCTIONS: dict[str, list[Callable[[Array], Array]]] = {
+    "tanh": [np.tanh],
+    "half": [lambda v: v * 0.5, np.abs],
+    "same": [],
+}
+
+
+def table_case(name: str, x: Quant, y: Quant, f: str, *shape: int) -> Case:
+    return Case(name, TableS8(x, y), (s8(R, 2, *shape),), (table_of(x, y, *FUNCTIONS[f]),))
+
+
+TABLES = [
+    table_case("table_0", Quant(0.02, 3), Quant(1 / 128), "tanh", 1),
+    table_case("table_1", Quant(0.05, -128), Quant(0.05, -128), "half", 3, 5),
+    table_case("table_2", Quant(0.05, 0), Quant(0.07, 11, lo=-20, hi=100), "same", 2, 3, 37),
+    table_case("table_3", Quant(0.05, 0), Quant(0.07, 11), "same", 0, 3),
+]
+
+
+def softmax_case(
+    name: str,
+    x: float,
+    axis: int,
+    *shape: int,
+    y: Quant = FIXED,
+    log: bool = False,
+    low: int = -128,
+) -> Case:
+    q = Quant(x, 5)
+    return Case(name, SoftmaxS8(axis, q, y, log), (s8(R, 3, *shape, low=low),), (powers_of(q),))
+
+
+WIDE = Quant(0.1, 100)
+SOFTMAXES = [
+    softmax_case("softmax_0", 0.1, 0, 1),
+    softmax_case("softmax_1", 0.1, 1, 5, 12),
+    softmax_case("softmax_2", 0.02, 1, 2, 10, 3),
+    softmax_case("softmax_3", 1.5, 0, 7, 5),
+    softmax_case("softmax_4", 1e-6, 0, 1000),
+    softmax_case("softmax_5", 0.3, 0, 4000, low=120, y=Quant(1e-5, -100)),
+    softmax_case("softmax_6", 0.05, 1, 40, 33, y=Quant(0.003, -7, lo=-60, hi=110)),
+    softmax_case("softmax_7", 0.1, -1),
+    softmax_case("log_softmax_0", 0.1, 0, 1, y=WIDE, log=True),
+    softmax_case("log_softmax_1", 0.1, 1, 5, 12, y=WIDE, log=True),
+    softmax_case("log_softmax_2", 0.02, 1, 2, 10, 3, y=Quant(0.04, 127), log=True),
+    softmax_case("log_softmax_3", 0.5, 0, 1000, y=Quant(0.5, 120, lo=-100), log=True),
+]
+
+
+@pytest.mark.parametrize("case", SOFTMAXES, ids=lambda c: c.name)
+def test_softmax_is_pytorch(case: Case) -> None:
+    op = case.op
+    assert isinstance(op, SoftmaxS8)
+    f = torch.log_softmax if op.log else torch.softmax
+    axis = op.axis + 1 if case.inputs[0].ndim > 1 else 0
+    x = t(case.inputs[0], op.x)
+    want = f(x, axis) if case.inputs[0].ndim > 1 else torch.stack([f(v, 0) for v in x])
+    most, rate = steps_from(case, want, op.y)
+    assert most <= 1 and rate < 2e-3
+
+
+def test_fixed_point_functions() -> None:
+    n = np.concatenate([2**31 + np.arange(1000), 2**32 - 1 - np.arange(1000),
+                        R.integers(2**31, 2**32, 100000)])  # fmt: skip
+    r = reciprocal(n)
+    error = 2.0**63 / n - r
+    assert r.max() < 2**32 and error.min() >= 0 and (error * n).max() < 2**34
+    off = np.log2(n / 2**31) * 2**20 - log2(n)
+    assert off.min() >= -1e-6 and off.max() < 1.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
+    run_cases([*TABLES, *SOFTMAXES], tmp_path, machine)
