@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from emx.ir import Array, DType, Node, Op, Origin, TensorType, Unsupported, Value
+from emx.quant import Grid
 
 # Gives the call's output, or the first few of several outputs.
 Lowering = Callable[..., Value | tuple[Value, ...]]
@@ -19,6 +20,7 @@ class Builder:
     def __init__(self, lowerings: Mapping[str, Lowering], constants: Mapping[str, Array]) -> None:
         self.nodes: list[Node] = []
         self.constants: dict[str, Array] = dict(constants)
+        self.grids: dict[str, Grid] = {}
         self._lowerings = lowerings
         self._call = ""
         self._origin = Origin()
@@ -62,6 +64,14 @@ class Builder:
             name = f"{self._call}.permuted"
         self.constants[name] = np.ascontiguousarray(data)
         return Value(name, TensorType(tuple(data.shape), v.type.dtype))
+
+    def dequantised(self, v: Value, grid: Grid) -> Value:
+        """The constant that the integers of the constant `v` stand for, named after it."""
+        name = f"{v.name}.dequantised"
+        if name in self.constants:
+            name = f"{self._call}.dequantised"
+        self.constants[name], self.grids[name] = grid.reals(), grid
+        return Value(name, TensorType(v.type.shape))
 
     def data(self, v: Value, what: str) -> Array:
         """The data of a constant; `what` names the argument in the error for a computed one."""

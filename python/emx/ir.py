@@ -12,13 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import prod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from emx.kernel import Array as Array
-from emx.kernel import Kernel, Wishes
+from emx.kernel import Kernel, Rows, Wishes
 from emx.target import Target
+
+if TYPE_CHECKING:
+    from emx.quant import Grid, Quant
 
 
 class DType(Enum):
@@ -166,6 +169,12 @@ class Op(ABC):
         its cost, scratch and overlap. Those that `wishes.optimize` rules out are left out."""
         return (self.kernel_for(node, constants, target),)
 
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        """How `node` is computed row by row, bit for bit as by its kernel; None if it cannot be."""
+        return None
+
     def macs(self, node: Node) -> int:
         """Multiply-accumulates, padded taps counted; 0 for operators that have none."""
         return 0
@@ -209,7 +218,11 @@ class State:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which they can run. `constants` maps value names to data."""
+    """Nodes in an order in which they can run. `constants` maps value names to data.
+
+    quants  the values of `inputs` and `outputs` that are quantised: what their integers stand for
+    grids   the constants that the model has as integers
+    """
 
     name: str
     inputs: tuple[Value, ...]
@@ -218,6 +231,8 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array] = field(repr=False)
     states: tuple[State, ...] = ()
+    quants: Mapping[str, Quant] = field(default_factory=dict)
+    grids: Mapping[str, Grid] = field(default_factory=dict, repr=False)
 
     def users(self) -> dict[str, list[Node]]:
         """Value name -> nodes that read it."""

@@ -39,6 +39,7 @@ def load(bundle: Bundle) -> Graph:
         output_names=tuple(name for name, _ in bundle.outputs),
         nodes=tuple(builder.nodes),
         constants=builder.constants,
+        grids=builder.grids,
     )
     verify(graph)
     return graph

@@ -23,7 +23,7 @@ VANISHING = 2.0**-24  # a filter whose multiplier is smaller is zero
 class Quant:
     """How the elements of a tensor stand for reals: (q - zero) * scale, lo <= q <= hi.
 
-    scale is a float32, positive and finite.
+    scale and its reciprocal are positive and finite in float32.
     """
 
     scale: float
@@ -32,12 +32,14 @@ class Quant:
     lo: int = -128
     hi: int = 127
 
+    @property
+    def inverse(self) -> float:
+        """1 / scale, the float32 that quantise() multiplies by."""
+        return float(np.float32(1.0 / self.scale))
+
     def quantise(self, x: Array) -> Array:
-        """As PyTorch: clamp(round_half_even(x * (1 / scale)) + zero), in float32; NaN is lo."""
-        inverse = np.float32(1.0) / np.float32(self.scale)
-        with np.errstate(all="ignore"):
-            q = np.rint(np.asarray(x, np.float32) * inverse) + np.float32(self.zero)
-        return _clamped(np.nan_to_num(q, nan=self.lo), self.lo, self.hi, self.dtype)
+        """As PyTorch, which multiplies by the reciprocal."""
+        return quantise(x, self.inverse, self.zero, self.lo, self.hi, self.dtype)
 
     def dequantise(self, q: Array) -> Array:
         """As PyTorch: float32(q - zero) * scale."""
@@ -46,6 +48,26 @@ class Quant:
 
     def __str__(self) -> str:
         return f"{self.dtype.value}({self.scale:.6g}, {self.zero})"
+
+
+def quantise(x: Array, inverse: float, zero: float, lo: float, hi: float, dtype: DType) -> Array:
+    """clamp(round_half_even(x * inverse) + zero, lo, hi) in float32; NaN is lo."""
+    with np.errstate(all="ignore"):
+        q = np.rint(np.asarray(x, np.float32) * np.float32(inverse)) + np.float32(zero)
+    return np.asarray(np.clip(np.nan_to_num(q, nan=lo), lo, hi), dtype.numpy)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A constant of reals units * scale; whole numbers `units`, and scales that broadcast to
+    them."""
+
+    units: Array
+    scale: Array
+
+    def reals(self) -> Array:
+        """As PyTorch dequantises, in float32."""
+        return np.asarray(self.units.astype(np.float32) * self.scale.astype(np.float32))
 
 
 @dataclass(frozen=True)

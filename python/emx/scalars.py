@@ -13,6 +13,7 @@ from math import erf, erfc, isinf
 import numpy as np
 
 from emx.ir import Array, DType
+from emx.quant import quantise
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ def _cast(dtype: DType, c: str) -> Row:
     wide = np.dtype(np.float64) if dtype is DType.F32 else dtype.numpy
     whole = "({0} != 0)" if dtype is DType.BOOL else f"({dtype.c}){{0}}"
     return Row(lambda x: np.asarray(x).astype(wide), c, (), whole, dtype)
+
+
+def _quantise(dtype: DType) -> Row:
+    """To `dtype`, in float32 like PyTorch: of x, 1 / scale, zero, lo and hi."""
+    return Row(
+        lambda x, *numbers: quantise(x, *numbers, dtype),
+        "emx_quantize_f32({0}, {1}, {2}, {3}, {4})",
+        result=dtype,
+    )
 
 
 TABLE: Mapping[str, Row] = {
@@ -199,6 +209,7 @@ TABLE: Mapping[str, Row] = {
     "s8": _cast(DType.S8, "(int8_t)emx_to_s32({0})"),
     "s16": _cast(DType.S16, "(int16_t)emx_to_s32({0})"),
     "bool": _cast(DType.BOOL, "({0} != 0.0f)"),
+    **{f"quantize_{t.value}": _quantise(t) for t in (DType.S8, DType.U8, DType.S16)},
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from emx.ops.conv2d import Conv2d
 from emx.ops.group_norm import GroupNorm
 from emx.ops.layer_norm import LayerNorm
 from emx.ops.movement import Expand, Pad, Permute, Reshape, Slice
+from emx.ops.quantize import Dequantize, Quantize
 from emx.ops.reduce import Reduce
 from emx.ops.resample import Resample
 from emx.ops.rms_norm import RmsNorm
@@ -150,7 +151,7 @@ def _common_perm(r: Rewriter, node: Node) -> Perm | None:
 def _under(node: Node, perm: Perm) -> tuple[Op, Perm] | None:
     """The operator that does the same before the permute, and the permute of its output."""
     op = node.op
-    if isinstance(op, Pointwise):
+    if isinstance(op, Pointwise | Quantize | Dequantize):
         return op, perm
     if isinstance(op, AdaptivePool | BatchNorm | Concat | Resample | Slice | Softmax):
         return replace(op, axis=perm[op.axis]), perm

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from emx.ir import Node, Op, Value
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.movement import Pad, Permute, Reshape
+from emx.ops.quantize import Dequantize, Quantize
 from emx.passes.rewrite import Edit, Rewriter, from_eager, inverse, replaced
 from emx.pointwise import Pointwise
 
@@ -99,7 +100,7 @@ def _place(places: list[int | None], k: int) -> tuple[int, int]:
 
 def sink_reshape(r: Rewriter, node: Node) -> Edit:
     """op(reshape(x)) => reshape(op(x)) for operators that work on each element for itself."""
-    if not isinstance(node.op, Pointwise | BatchNorm):
+    if not isinstance(node.op, Pointwise | BatchNorm | Quantize | Dequantize):
         return None
     made = [_reshape_before(r, v, node) for v in node.inputs]
     source = next((m for m in made if m), None)

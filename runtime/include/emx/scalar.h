@@ -101,6 +101,13 @@ EMX_INLINE float emx_leaky_relu_f32(float x, float slope) { return x > 0.0f ? x 
 EMX_INLINE float emx_max_f32(float a, float b) { return a > b || a != a ? a : b; }
 EMX_INLINE float emx_min_f32(float a, float b) { return a < b || a != a ? a : b; }
 
+// clamp(round_half_even(x * inverse) + zero, lo, hi), whole numbers all; NaN is lo.
+EMX_INLINE int32_t emx_quantize_f32(float x, float inverse, float zero, float lo, float hi)
+{
+    const float q = rintf(x * inverse) + zero;
+    return (int32_t)(q > lo ? (q < hi ? q : hi) : lo);
+}
+
 EMX_INLINE float emx_square_f32(float x) { return x * x; }
 
 EMX_INLINE float emx_sign_f32(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
