@@ -13,6 +13,7 @@ import torch
 
 from emx.fixed import log2, reciprocal
 from emx.ir import Array
+from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.ops.table_s8 import TableS8, table_of
 from emx.quant import Quant
@@ -87,6 +88,35 @@ SOFTMAXES = [
 ]
 
 
+def reduce_case(
+    name: str, row: str, axes: tuple[int, ...], *shape: int, y: Quant = WIDE, keep: bool = False
+) -> Case:
+    return Case(name, ReduceS8(row, axes, keep, Quant(0.05, -7), y), (s8(R, 3, *shape),))
+
+
+REDUCTIONS = [
+    reduce_case("mean_0", "mean", (0,), 1),
+    reduce_case("mean_1", "mean", (0, 1), 4, 4, 9, y=Quant(0.05, -7), keep=True),
+    reduce_case("mean_2", "mean", (1, 3), 2, 3, 4, 5, y=Quant(0.003, 4, lo=4, hi=90)),
+    reduce_case("sum_0", "sum", (2,), 2, 3, 40, y=Quant(0.41, 5)),
+    reduce_case("sum_1", "sum", (0, 1, 2), 9, 3, 40, y=Quant(3.2, 5)),
+    reduce_case("sum_2", "sum", (), 9, 3, y=Quant(1e-9, 5)),
+    reduce_case("amax_0", "amax", (1,), 5, 9, y=Quant(0.05, -7)),
+    reduce_case("amax_1", "amax", (0,), 5, 9, y=Quant(0.02, 90)),
+    reduce_case("amin_0", "amin", (0, 2), 2, 5, 9, y=Quant(0.11, 3)),
+]
+
+
+@pytest.mark.parametrize("case", REDUCTIONS, ids=lambda c: c.name)
+def test_reductions_are_pytorch(case: Case) -> None:
+    op = case.op
+    assert isinstance(op, ReduceS8)
+    x, axes = t(case.inputs[0], op.x).double(), tuple(a + 1 for a in op.axes)
+    want = getattr(torch, op.row)(x, axes, keepdim=op.keepdim) if axes else x
+    most, rate = steps_from(case, want.float(), op.y)
+    assert most <= 1 and rate < 4e-3
+
+
 @pytest.mark.parametrize("case", SOFTMAXES, ids=lambda c: c.name)
 def test_softmax_is_pytorch(case: Case) -> None:
     op = case.op
@@ -112,4 +142,4 @@ def test_fixed_point_functions() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
-    run_cases([*TABLES, *SOFTMAXES], tmp_path, machine)
+    run_cases([*TABLES, *SOFTMAXES, *REDUCTIONS], tmp_path, machine)

@@ -84,6 +84,24 @@ def whole(dims: tuple[int, ...]) -> View:
     return View(dims, tuple(s if n > 1 else 0 for n, s in zip(dims, steps, strict=True)))
 
 
+def merged(dims: tuple[int, ...], axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Extents and steps of the chosen axes of a contiguous tensor; neighbours are one, axes of
+    extent 1 none."""
+    steps = [int(np.prod(dims[i + 1 :], dtype=np.int64)) for i in range(len(dims))]
+    extent: list[int] = []
+    step: list[int] = []
+    for i in axes:
+        if dims[i] == 1:
+            continue
+        if step and step[-1] == steps[i] * dims[i]:
+            extent[-1] *= dims[i]
+            step[-1] = steps[i]
+        else:
+            extent.append(dims[i])
+            step.append(steps[i])
+    return tuple(extent), tuple(step)
+
+
 def batch_loops(batch: tuple[int, ...], views: Sequence[View]) -> list[tuple[int, ...]]:
     """MAX_BATCH extents and, for every view, steps: the axes before the last two, broadcast to
     `batch`; neighbours that all views walk in one stride are one loop."""

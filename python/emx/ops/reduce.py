@@ -15,6 +15,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel, Scalar
 from emx.pointwise import right_aligned
 from emx.sample import B, I, Sample, X
+from emx.view import merged
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ class Reduce(Op):
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
         x, y = node.inputs[0].type, node.output.type
-        keep, keep_step = _merged(x, [i for i in range(x.rank) if i not in self.axes])
-        over, over_step = _merged(x, list(self.axes))
+        keep, keep_step = merged(x.dims, [i for i in range(x.rank) if i not in self.axes])
+        over, over_step = merged(x.dims, self.axes)
         if max(len(keep), len(over)) > MAX_RANK:
             raise Unsupported(
                 f"a reduction over scattered axes of {x} is not supported",
@@ -159,14 +160,18 @@ class Reduce(Op):
             params={
                 "size": y.dtype.bytes,
                 "keep": right_aligned(keep, MAX_RANK, 1),
-                "keep_step": right_aligned(keep_step, MAX_RANK, 0),
+                "keep_step": _bytes(keep_step, x),
                 "over": right_aligned(over, MAX_RANK, 1),
-                "over_step": right_aligned(over_step, MAX_RANK, 0),
+                "over_step": _bytes(over_step, x),
                 "real": float(way.init) if real else 0.0, "whole": 0 if real else int(way.init),
             },
             key=("size", "over_step", "real", "whole"),
             scalars=_scalars(way, self.number, x.dtype, y.dtype),
         )  # fmt: skip
+
+
+def _bytes(steps: tuple[int, ...], x: TensorType) -> tuple[int, ...]:
+    return right_aligned(tuple(s * x.dtype.bytes for s in steps), MAX_RANK, 0)
 
 
 def _scalars(way: Way, number: float, x: DType, y: DType) -> tuple[Scalar, Scalar]:
@@ -185,24 +190,6 @@ def _scalars(way: Way, number: float, x: DType, y: DType) -> tuple[Scalar, Scala
             (f"*({y.c} *)y = {value};",),
         ),
     )
-
-
-def _merged(x: TensorType, axes: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Extents and steps in bytes of the chosen axes of a contiguous tensor, neighbours merged."""
-    dims = x.dims
-    steps = [int(np.prod(dims[i + 1 :], dtype=np.int64)) * x.dtype.bytes for i in range(len(dims))]
-    extent: list[int] = []
-    step: list[int] = []
-    for i in axes:
-        if dims[i] == 1:
-            continue
-        if step and step[-1] == steps[i] * dims[i]:
-            extent[-1] *= dims[i]
-            step[-1] = steps[i]
-        else:
-            extent.append(dims[i])
-            step.append(steps[i])
-    return tuple(extent), tuple(step)
 
 
 def reduce(

@@ -10,6 +10,23 @@ EMX_INLINE uint32_t emx_high_u32(uint32_t a, uint32_t b)
     return (uint32_t)((uint64_t)a * b >> 32);
 }
 
+// v / 2^shift, rounded half up, or half to even; 1 <= shift.
+EMX_INLINE int64_t emx_round_s64(int64_t v, int32_t shift)
+{
+    return (v + (INT64_C(1) << (shift - 1))) >> shift;
+}
+
+EMX_INLINE int64_t emx_round_even_s64(int64_t v, int32_t shift)
+{
+    return (v + (INT64_C(1) << (shift - 1)) - 1 + (v >> shift & 1)) >> shift;
+}
+
+// v + zero, at least lo and at most hi; lo and hi are in the range of int8_t.
+EMX_INLINE int8_t emx_clamp_s8(int64_t v, int32_t zero, int32_t lo, int32_t hi)
+{
+    return (int8_t)(v < lo - zero ? lo : v > hi - zero ? hi : (int32_t)v + zero);
+}
+
 // *v shifted right until it fits 32 bits; returns by how much.
 EMX_INLINE int32_t emx_normalise_u64(uint64_t *v)
 {

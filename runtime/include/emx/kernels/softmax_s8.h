@@ -57,7 +57,7 @@ EMX_INLINE void emx_softmax_one_s8(const emx_softmax_s8_t *p, const int8_t *x,
     for (int32_t i = 0; i < p->len; i++) {
         const uint32_t e = emx_softmax_exp_s8(powers, c.max - x[i * p->inner]);
         const int32_t v = (int32_t)((emx_high_u32(e, r) + (1u << (p->s - 1))) >> p->s);
-        y[i * p->inner] = (int8_t)emx_min_s32(emx_max_s32(v + p->zero, p->lo), p->hi);
+        y[i * p->inner] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
     }
 }
 
@@ -69,9 +69,8 @@ EMX_INLINE void emx_log_softmax_one_s8(const emx_softmax_s8_t *p, const int8_t *
     const int64_t of_sum = (int64_t)(bits * (uint32_t)p->b >> 20);
     for (int32_t i = 0; i < p->len; i++) {
         const int64_t d = c.max - x[i * p->inner];
-        const int64_t v = ((INT64_C(1) << (p->s - 1)) - (d * p->a + of_sum)) >> p->s;
-        const int64_t least = p->lo - p->zero;
-        y[i * p->inner] = (int8_t)emx_min_s32((int32_t)(v < least ? least : v) + p->zero, p->hi);
+        const int64_t v = emx_round_s64(-(d * p->a + of_sum), p->s);
+        y[i * p->inner] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
     }
 }
 
