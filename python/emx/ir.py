@@ -217,11 +217,31 @@ class State:
 
 
 @dataclass(frozen=True)
+class Slimmed:
+    """A layer that lost output channels (passes/slim.py), and how many of them for which reason.
+
+    zero      the filter is zero, so the output is constant
+    clamped   every sum that can occur gives the same output
+    constant  all inputs that count are constant
+    unread    no layer has a weight for it
+    """
+
+    layer: str
+    before: int
+    after: int
+    zero: int
+    clamped: int
+    constant: int
+    unread: int
+
+
+@dataclass(frozen=True)
 class Graph:
     """Nodes in an order in which they can run. `constants` maps value names to data.
 
     quants  the values of `inputs` and `outputs` that are quantised: what their integers stand for
     grids   the constants that the model has as integers
+    slimmed the layers that lost channels
     """
 
     name: str
@@ -233,6 +253,7 @@ class Graph:
     states: tuple[State, ...] = ()
     quants: Mapping[str, Quant] = field(default_factory=dict)
     grids: Mapping[str, Grid] = field(default_factory=dict, repr=False)
+    slimmed: tuple[Slimmed, ...] = ()
 
     def users(self) -> dict[str, list[Node]]:
         """Value name -> nodes that read it."""
