@@ -23,7 +23,7 @@ HEADERS = sorted(INCLUDE.rglob("*.h"))
 # those below. What is not named is a tool that stages share, between `ops` and the stages.
 LAYERS = (
     ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "sample"),
-    ("builder", "window", "view", "pointwise", "options", "program", "scalars", "quant", "add_s8",
+    ("builder", "window", "rows", "view", "pointwise", "options", "program", "scalars", "quant", "add_s8",
      "depthwise_s8", "fixed", "packing_s8"),
     ("ops",),
     ("",),  # everything else

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -152,3 +152,42 @@ class Kernel:
     def operands(self) -> tuple[str, ...]:
         scratch = ("scratch",) if self.scratch_bytes else ()
         return (*self.inputs, *self.weights, *scratch, "y")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Row r of an output needs the rows [r * stride - pad, r * stride - pad + reach) of an input,
+    those of them that exist.
+
+    height  rows of that input
+    planes  it has this many images of one channel one after the other: channels first
+    """
+
+    height: int
+    reach: int = 1
+    stride: int = 1
+    pad: int = 0
+    planes: int = 1
+
+    def rows(self, r: int) -> tuple[int, int]:
+        """The rows that exist of those that row r needs, as [first, last)."""
+        corner = r * self.stride - self.pad
+        return min(max(0, corner), self.height), max(0, min(corner + self.reach, self.height))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How to compute an image [1][height][width][channels] with a call for each row.
+
+    kernels  candidates; each computes one row of y from the rows that it needs, which follow upon
+             each other as a small image. Where it has these parameters, none of them in its key,
+             they are set for each call: in_h, the number of these rows; pad_top, how many above
+             them do not exist; row, the number of the call.
+    spans    operand -> what a row needs of it
+    calls    as many as y has rows; or more: then y is one row that all calls accumulate, in y and
+             in scratch of their own, and it is ready after the last
+    """
+
+    kernels: Sequence[Kernel]
+    spans: Mapping[str, Span]
+    calls: int

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How operators on images are computed row by row: the answers of `Op.rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from emx.ir import Array, Node, Op, TensorType, Value
+from emx.kernel import Rows, Span, Wishes
+from emx.target import Target
+from emx.window import Window
+
+
+def window_rows(
+    node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+) -> Rows | None:
+    """Of an operator with a field `window`, perhaps `channels_first`, whose first input is the
+    image; further inputs that are no constants have y's shape. A row is the same operator on an
+    image as high as its window."""
+    op: Any = node.op
+    window: Window = op.window
+    first = getattr(op, "channels_first", False)
+    x, y = node.inputs[0].type.dims, node.output.type.dims
+    axis = 2 if first else 1
+    if x[0] != 1:
+        return None
+    flat: Op = replace(op, window=replace(window, pad=(0, 0, *window.pad[2:])))
+    image = _cut(node.inputs[0], axis, window.reach(0))
+    rest = [v if v.name in constants else _cut(v, 1, 1) for v in node.inputs[1:]]
+    row = Node(flat, (image, *rest), (_cut(node.output, 1, 1),), node.origin)
+    kernels = flat.kernels_for(row, constants, target, wishes)
+    if first:  # the planes of the whole image lie further apart
+        step = x[2] * x[3]
+        kernels = [replace(k, params={**k.params, "x_chan": step}) for k in kernels]
+    span = Span(x[axis], window.reach(0), window.stride[0], window.pad[0], x[1] if first else 1)
+    spans = {k: span if i == 0 else Span(y[1]) for k, i in kernels[0].inputs.items()}
+    return Rows(kernels, spans, y[1])
+
+
+def elementwise_rows(
+    node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+) -> Rows | None:
+    """Of an operator that makes each element from one of each input, which has y's shape, or is
+    a constant that is the same for all rows."""
+    y = node.output.type.dims
+    same = [v.name in constants and (v.type.rank < 3 or v.type.dims[-3] == 1) for v in node.inputs]
+    fits = all(s or v.type.dims == y for v, s in zip(node.inputs, same, strict=True))
+    if len(y) != 4 or y[0] != 1 or not fits:
+        return None
+    inputs = tuple(v if s else _cut(v, 1, 1) for v, s in zip(node.inputs, same, strict=True))
+    row = Node(node.op, inputs, (_cut(node.output, 1, 1),), node.origin)
+    kernels = node.op.kernels_for(row, constants, target, wishes)
+    spans = {k: Span(y[1]) for k, i in kernels[0].inputs.items() if not same[i]}
+    return Rows(kernels, spans, y[1])
+
+
+def _cut(v: Value, axis: int, extent: int) -> Value:
+    dims = list(v.type.dims)
+    dims[axis] = extent
+    return replace(v, type=TensorType(tuple(dims), v.type.dtype))
