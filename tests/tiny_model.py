@@ -59,13 +59,14 @@ void tiny_run(const float *x, float *y);
 static void run(const void *const x[], void *const y[]) {{ tiny_run(x[0], y[0]); }}
 static float y0[{n}];
 static void *const y[] = {{y0}};
-static const emx_test_tensor_t inputs[] = {{{{"x", EMX_TEST_F32, {row}, 0}}}};
-static const emx_test_tensor_t outputs[] = {{{{"y", EMX_TEST_F32, {row}, {y_at}}}}};
+static const emx_test_tensor_t inputs[] = {{{{"x", EMX_TEST_F32, {row}, 0, {{0, 0}}}}}};
+static const emx_test_tensor_t outputs[] = {{
+    {{"y", EMX_TEST_F32, {row}, {y_at}, {{1e-4f, 1e-6f}}}}}};
 static const emx_test_step_t steps[] = {{
     {{"scale", "scale_f32_0", "net.py:7: x = self.scale(x)  (module scale)", EMX_TEST_F32,
-     {row}, {scaled_at}}},
+     {row}, {scaled_at}, {{1e-4f, 1e-6f}}}},
     {{"shift", "shift_f32_0", "net.py:8: x = self.shift(x)  (module shift)", EMX_TEST_F32,
-     {row}, {y_at}}}}};
+     {row}, {y_at}, {{1e-4f, 1e-6f}}}}}};
 static const emx_test_weight_t weights[] = {{
     {{"scale.w", 0, {row}, 0, {w_crc}u}}, {{"shift.b", 1, {row}, {row}, {b_crc}u}}}};
 const emx_test_model_t tiny_test_model = {{
@@ -73,7 +74,7 @@ const emx_test_model_t tiny_test_model = {{
     .n_inputs = 1, .n_outputs = 1, .n_steps = 2, .n_weights = 2, .n_vectors = {vectors},
     .tapped = {tapped}, .weights = tiny_weights, .vectors = tiny_vectors,
     .vectors_bytes = {vectors_bytes}, .vectors_crc32 = {vectors_crc}u,
-    .rtol = 1e-4f, .atol = 1e-6f, .y = y, .run = run}};
+    .source = "PyTorch", .y = y, .run = run}};
 """
 
 

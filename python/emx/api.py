@@ -19,13 +19,14 @@ from emx.bundle import Bundle
 from emx.emit import Artifacts, emit
 from emx.errors import EmxError
 from emx.exporter import export
-from emx.ir import Array
+from emx.ir import Array, Graph
 from emx.load import load
 from emx.options import Options
 from emx.plan import plan
-from emx.select import select
+from emx.select import own_outputs, select
 from emx.target import TARGETS, Target, find_target
 from emx.testrun import build_test
+from emx.twin import Expected, Tolerance, expected
 from emx.verifier import VerifyReport
 from emx.verifier import verify as _verify
 from emx.version import VERSION
@@ -51,7 +52,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
     """The whole way from a bundle to C, in memory."""
     check_inputs = _first_vector(bundle) if options.check_passes else None
     graph = load(bundle)
-    graph = passes.run(graph, check=check_inputs, dump=options.dump_ir)
+    graph = own_outputs(passes.run(graph, check=check_inputs, dump=options.dump_ir))
     program = select(graph, target, io_arena=options.io_arena)
     planned = plan(program)
     check_plan.check(planned)
@@ -60,9 +61,13 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
         planned,
         options,
         model_hash=bundle.model_hash,
-        vectors=bundle.vectors,
+        expected=_expected(graph, bundle, options) if options.test else None,
         version=VERSION,
     )
+
+
+def _expected(graph: Graph, bundle: Bundle, options: Options) -> Expected:
+    return expected(graph, bundle.vectors, Tolerance(options.rtol, options.atol))
 
 
 def check(bundle: Bundle, *, target: str = "generic", options: Options | None = None) -> Artifacts:

@@ -10,6 +10,7 @@ from typing import Any
 from emx.ir import DType
 from emx.kernel import Kernel, Param
 from emx.program import Plan
+from emx.quant import Quant
 from emx.scalars import c_float, c_int
 
 
@@ -109,4 +110,12 @@ def port(label: str, buffer: str, plan: Plan) -> dict[str, Any]:
         "len": b.type.size,
         "bytes": b.type.bytes,
         "offset": plan.offsets.get(b.name, 0),
+        "quant": _quant(b.quant) if b.quant else None,
     }
+
+
+def _quant(q: Quant) -> dict[str, str]:
+    """Its numbers in C: of emx.quant.Quant, which says what they mean."""
+    zero = f"({q.zero})" if q.zero < 0 else str(q.zero)
+    numbers = {"inverse": q.inverse, "zero_f32": q.zero, "lo": q.lo, "hi": q.hi}
+    return {"scale": c_float(q.scale), "zero": zero, **{k: c_float(v) for k, v in numbers.items()}}

@@ -16,7 +16,6 @@ from typing import Any
 import jinja2
 
 from emx.blob import HEADER_BYTES, Blob, byte_rows, code_hash, header, literals
-from emx.bundle import Vectors
 from emx.c_text import (
     aligned_comments,
     comment,
@@ -33,6 +32,7 @@ from emx.program import ALIGN, Buffer, Instance, Plan, Step, padded
 from emx.report import manifest, summary, table
 from emx.target import Tile
 from emx.testdata import test_tables, vector_blob
+from emx.twin import Expected
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Artifacts:
 
 
 def emit(
-    plan: Plan, options: Options, *, model_hash: str, vectors: Vectors, version: str
+    plan: Plan, options: Options, *, model_hash: str, expected: Expected | None, version: str
 ) -> Artifacts:
-    """All files of the model. With options.test also those of its test."""
+    """All files of the model. With `expected` also those of its test."""
     program = plan.program
     name = program.name
     blob = file = Blob(program.weights)
@@ -63,16 +63,16 @@ def emit(
         f"{name}.json": json.dumps(facts, indent=1) + "\n",
     }
     binary = {f"{name}_weights.bin": file}
-    if options.weights != "external" or options.test:
+    if options.weights != "external" or expected:
         section = options.weights_section or f".rodata.emx_weights.{name}"
         text[f"{name}_weights.c"] = _blob_source(name, "weights", file, section, options, version)
-    if options.test:
-        test = vector_blob(plan, vectors)
+    if expected:
+        test = vector_blob(plan, expected)
         binary[f"{name}_vectors.bin"] = test
         section = f".rodata.emx_vectors.{name}"
         text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test, section, options, version)
         text[f"{name}_test.c"] = _render(
-            "test.c.j2", {**context, **test_tables(plan, options, blob, test, vectors)}
+            "test.c.j2", {**context, **test_tables(plan, blob, test, expected)}
         )
     return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts)
 

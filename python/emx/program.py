@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from emx.ir import Array, Eager, Origin, TensorType
-from emx.kernel import Kernel, Trace
+from emx.ir import Array, Origin, TensorType
+from emx.kernel import Kernel, Span, Trace
+from emx.quant import Quant
 from emx.target import Target
 
+FEED = 255  # in the order of a stream
 ALIGN = 16  # bytes; every buffer of the arena and every tensor of the weight blob
 
 
@@ -20,12 +22,17 @@ def padded(size: int) -> int:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that holds one value. `home` says who owns it."""
+    """Memory that holds one value. `home` says who owns it.
+
+    value  the name of that value in the graph
+    quant  what its integers stand for, if the caller has to know
+    """
 
     name: str
     type: TensorType
     home: str  # "arena", "input" or "output" (the caller's memory)
-    eager: Eager | None = None
+    value: str = ""
+    quant: Quant | None = None
 
     @property
     def bytes(self) -> int:
@@ -41,6 +48,8 @@ class Step:
     starts   operand name -> the element of its buffer that it starts at, where not the first
     weights  operand name -> name in Program.weights.
     instance index into Program.instances.
+    stream   the layers that run row by row in this step, in place of a call of `kernel`, which then
+             only says what memory they need; `weights` are those of all, and there is no instance
     """
 
     name: str
@@ -52,6 +61,7 @@ class Step:
     origin: Origin
     macs: int
     instance: int
+    stream: Stream | None = None
 
     def overlap(self, buffer: str) -> Trace | None:
         """The trace that lets y overlap `buffer`, if every read of it is covered by one."""
@@ -59,6 +69,52 @@ class Step:
         if len(operands) != 1 or operands[0] in self.starts:
             return None
         return self.kernel.overlap.get(operands[0])
+
+
+@dataclass(frozen=True)
+class Line:
+    """The rows of one image in a stream: all of them in a buffer, or the latest in the stream's
+    scratch, where they follow upon each other. When there is no room for the next row, the last
+    `keep` rows move to the front.
+
+    row_bytes  from row to row; 0 if all calls write the same row
+    height     rows of the image, or calls that write it
+    rows       rows there is room for
+    offset     in the stream's scratch; None for a buffer outside of it
+    """
+
+    name: str
+    row_bytes: int
+    height: int
+    rows: int
+    keep: int = 0
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A layer of a stream. `step` reads and writes lines, its kernel computes one row, from the
+    rows that `spans` says for each operand. scratch: its offset in the stream's."""
+
+    step: Step
+    spans: Mapping[str, Span]
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Layers that run row by row, as one step of the program: its scratch has everything between
+    its inputs and its output.
+
+    lines   the inputs, and what the stages write
+    order   the stage of each call; FEED where the next row of the input arrives
+    state   where in the scratch stands which rows there are (runtime/include/emx/stream.h)
+    """
+
+    lines: Mapping[str, Line]
+    stages: tuple[Stage, ...]
+    order: tuple[int, ...]
+    state: int
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def _tensor(name: str, b: Buffer) -> dict[str, Any]:
         "dtype": b.type.dtype.value,
         "shape": list(b.type.dims),
         "bytes": b.type.bytes,
+        **({"scale": b.quant.scale, "zero_point": b.quant.zero} if b.quant else {}),
     }
 
 

@@ -13,6 +13,7 @@ from emx.kernel import Kernel
 from emx.names import Names
 from emx.ops.movement import Copy, Movement, Reshape
 from emx.program import Buffer, Instance, Program, Step
+from emx.quant import Quant
 from emx.target import Target
 
 # After NAME_, what the generated C calls its own.
@@ -68,16 +69,18 @@ def own_outputs(graph: Graph) -> Graph:
     places = _places(graph)
     values = {v.name: v for n in graph.nodes for v in n.outputs}
     taken = {v.name for v in graph.inputs} | set(graph.constants)
-    nodes, outputs = list(graph.nodes), list[Value]()
+    nodes, outputs, quants = list(graph.nodes), list[Value](), dict(graph.quants)
     for name, v in zip(graph.output_names, graph.outputs, strict=True):
         root = places.get(v.name, Place(v.name)).root
         if root in taken or values[root].type.size != v.type.size:
             copy = Value(f"{name}.output.{len(outputs)}", v.type, v.eager)
             nodes.append(Node(Copy(), (v,), (copy,)))
+            if v.name in quants:
+                quants[copy.name] = quants[v.name]
             v, root = copy, copy.name
         taken.add(root)
         outputs.append(v)
-    return replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
+    return replace(graph, nodes=tuple(nodes), outputs=tuple(outputs), quants=quants)
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,12 @@ class _Buffers:
         self._names: dict[str, str] = {}
         values = {v.name: v for n in graph.nodes for v in n.outputs}
         for v in graph.inputs:
-            self._add(v, names.unique(v.name), "arena" if io_arena else "input")
+            home = "arena" if io_arena else "input"
+            self._add(v, names.unique(v.name), home, graph.quants.get(v.name))
         for name, v in zip(graph.output_names, graph.outputs, strict=True):
             root = values[self._place(v).root]
-            view = root.eager or v.eager
             home = "arena" if io_arena else "output"
-            self._add(replace(root, eager=view), names.unique(name), home)
+            self._add(root, names.unique(name), home, graph.quants.get(v.name))
         for n in graph.nodes:
             v = n.output
             if v.name not in self._places and v.name not in self._names:
@@ -140,9 +143,9 @@ class _Buffers:
     def _place(self, v: Value) -> Place:
         return self._places.get(v.name, Place(v.name))
 
-    def _add(self, v: Value, name: str, home: str) -> None:
+    def _add(self, v: Value, name: str, home: str, quant: Quant | None = None) -> None:
         self._names[v.name] = name
-        self.table[name] = Buffer(name, v.type, home, v.eager)
+        self.table[name] = Buffer(name, v.type, home, v.name, quant)
 
 
 def _kernels(

@@ -1,50 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data of a generated test: vectors, what PyTorch gave, checksums."""
+"""The data of a generated test: vectors, what is expected of them, checksums."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from emx.blob import Blob, crc32
-from emx.bundle import Vectors
 from emx.c_text import c_scalar, port, string_literal, test_type
-from emx.options import Options
 from emx.program import Plan, Step
+from emx.twin import EXACT, Expected, Tolerance
 
 
-def vector_blob(plan: Plan, vectors: Vectors) -> Blob:
-    """Inputs, PyTorch's outputs, and PyTorch's value of every step in the kernel's layout."""
-    tensors = {f"x {n}": vectors.inputs[n] for n, _ in plan.program.inputs}
-    tensors |= {f"y {n}": vectors.outputs[n] for n, _ in plan.program.outputs}
+def vector_blob(plan: Plan, expected: Expected) -> Blob:
+    """Inputs, outputs, and the value of every step in the kernel's layout."""
+    tensors = {f"x {n}": expected.inputs[n] for n, _ in plan.program.inputs}
+    tensors |= {f"y {n}": expected.outputs[n] for n, _ in plan.program.outputs}
     for s in plan.program.steps:
-        view = plan.program.buffers[s.writes].eager
-        layer = vectors.layers.get(view.name) if view else None
-        if view is not None and layer is not None:
-            tensors[f"layer {s.name}"] = layer.transpose(view.perm)
+        layer = expected.layers.get(plan.program.buffers[s.writes].value)
+        if layer is not None:
+            tensors[f"layer {s.name}"] = layer
     return Blob(tensors)
 
 
-def test_tables(
-    plan: Plan, options: Options, blob: Blob, test: Blob, vectors: Vectors
-) -> dict[str, Any]:
-    """What NAME_test.c says of inputs, outputs, steps and weights: names, places, checksums.
-    `blob` has the weights, `test` what vector_blob() gave."""
+def test_tables(plan: Plan, blob: Blob, test: Blob, expected: Expected) -> dict[str, Any]:
+    """What NAME_test.c says of inputs, outputs, steps and weights: names, places, tolerances,
+    checksums. `blob` has the weights, `test` what vector_blob() gave."""
     program = plan.program
     first: dict[str, int] = {}
     for i, s in enumerate(program.steps):
         for weight in s.weights.values():
             first.setdefault(weight, i)
     return {
-        "vectors": vectors.count,
+        "vectors": expected.count,
         "vectors_bytes": len(test),
         "vectors_crc32": f"0x{test.crc32:08x}u",
-        "rtol": c_scalar(options.rtol),
-        "atol": c_scalar(options.atol),
-        "inputs": [{**port(n, b, plan), "at": test.offsets[f"x {n}"]} for n, b in program.inputs],
-        "outputs": [{**port(n, b, plan), "at": test.offsets[f"y {n}"]} for n, b in program.outputs],
+        "source": string_literal(expected.source),
+        "inputs": [
+            {**port(n, b, plan), "at": test.offsets[f"x {n}"], **_tolerance(EXACT)}
+            for n, b in program.inputs
+        ],
+        "outputs": [
+            {**port(n, b, plan), "at": test.offsets[f"y {n}"], **_tolerance(expected.tolerances[n])}
+            for n, b in program.outputs
+        ],
         "weight_table": [_weight(n, first[n], blob) for n in program.weights],
-        "steps": [_step(s, plan, test) for s in program.steps],
+        "steps": [_step(s, plan, test, expected) for s in program.steps],
     }
+
+
+def _tolerance(t: Tolerance) -> dict[str, str]:
+    return {"rtol": c_scalar(t.rtol), "atol": c_scalar(t.atol)}
 
 
 def _weight(name: str, step: int, blob: Blob) -> dict[str, Any]:
@@ -56,13 +61,15 @@ def _weight(name: str, step: int, blob: Blob) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _step(s: Step, plan: Plan, test: Blob) -> dict[str, Any]:
+def _step(s: Step, plan: Plan, test: Blob, expected: Expected) -> dict[str, Any]:
     at = test.offsets.get(f"layer {s.name}")
+    b = plan.program.buffers[s.writes]
     return {
         "name": s.name,
         "instance": plan.program.instances[s.instance].name,
         "origin": string_literal(str(s.origin)),
-        "test_type": test_type(plan.program.buffers[s.writes].type.dtype),
-        "bytes": 0 if at is None else plan.program.buffers[s.writes].type.bytes,
+        "test_type": test_type(b.type.dtype),
+        "bytes": 0 if at is None else b.type.bytes,
         "at": at or 0,
+        **_tolerance(expected.tolerances.get(b.value, EXACT)),
     }

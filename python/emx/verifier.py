@@ -19,11 +19,11 @@ from emx.errors import EmxError
 from emx.ir import Array
 from emx.testrun import (
     DIFFERS,
-    EAGER,
     OUTPUT,
     PASSED,
     REFUSED,
     STEP,
+    WANT,
     Record,
     build_test,
     crashed,
@@ -156,7 +156,7 @@ def _steps(
 ) -> tuple[LayerReport, ...]:
     manifest = json.loads((directory / f"{name}.json").read_text())
     facts: Mapping[int, Any] = {layer["step"]: layer for layer in manifest["layers"]}
-    eager = {r.index: r.data for r in records if r.kind == EAGER}
+    eager = {r.index: r.data for r in records if r.kind == WANT}
     reports = []
     for r in records:
         if r.kind != STEP:

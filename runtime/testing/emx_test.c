@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A test program: each model of emx_test_models against what PyTorch gave. It exits with 0 if all
-// agree, 1 if values differ, 2 if the weights or vectors are not those that were exported.
+// A test program: each model of emx_test_models against what PyTorch, or a twin in Python, gave. It
+// exits with 0 if all agree, 1 if values differ, 2 if the weights or vectors are not those that were
+// exported.
 //
 // With -DEMX_TEST_DUMP="FILE" all outputs, and the steps of a tapped model for vector 0, are
 // written to FILE as records of emx_dump.h.
@@ -21,7 +22,7 @@ static const bool dumping = false;
 // only one side is NaN or infinite, and 0 where both are NaN or the same infinity.
 typedef struct {
     emx_test_type_t type;
-    float tolerance, scale; // scale: largest finite |eager|
+    float tolerance;
     float max_abs;
     uint32_t vector, worst; // where: which vector, which element of it
     float got, want;
@@ -106,51 +107,59 @@ static float distance(emx_test_type_t type, const unsigned char *a, const unsign
     return memcmp(a, b, size_of(type)) == 0 ? 0 : d > 1 ? d : 1;
 }
 
-static compare_t start_compare(const emx_test_model_t *m, emx_test_type_t type,
-                               const unsigned char *eager, uint32_t bytes)
+static compare_t start_compare(emx_test_type_t type, emx_test_tolerance_t tolerance,
+                               const unsigned char *expected, uint32_t bytes)
 {
     compare_t c;
     memset(&c, 0, sizeof c);
     c.type = type;
-    if (type != EMX_TEST_F32)
-        return c;
-    for (uint32_t i = 0; i < bytes; i += sizeof(float)) {
-        const float want = element(type, eager + i);
+    float scale = 0; // largest finite |expected|
+    for (uint32_t i = 0; type == EMX_TEST_F32 && i < bytes; i += sizeof(float)) {
+        const float want = element(type, expected + i);
         const float size = difference(want, 0);
-        if (is_finite(want) && size > c.scale)
-            c.scale = size;
+        if (is_finite(want) && size > scale)
+            scale = size;
     }
-    c.tolerance = m->atol + m->rtol * c.scale;
+    c.tolerance = tolerance.atol + tolerance.rtol * scale;
     return c;
 }
 
-static void compare(compare_t *c, uint32_t vector, const void *y, const unsigned char *eager,
+static void compare(compare_t *c, uint32_t vector, const void *y, const unsigned char *expected,
                     uint32_t bytes)
 {
     const uint32_t size = size_of(c->type);
     for (uint32_t i = 0; i < bytes; i += size) {
         const unsigned char *const got = (const unsigned char *)y + i;
-        const float d = distance(c->type, got, eager + i);
+        const float d = distance(c->type, got, expected + i);
         if (d > c->max_abs) {
             c->max_abs = d;
             c->vector = vector;
             c->worst = i / size;
             c->got = element(c->type, got);
-            c->want = element(c->type, eager + i);
+            c->want = element(c->type, expected + i);
         }
     }
 }
 
 static bool passes(const compare_t *c) { return c->max_abs <= c->tolerance; }
 
-static void fail(const emx_test_model_t *m, const char *what, const char *name, const char *rest)
+static void print_head(const emx_test_model_t *m, const char *verdict)
 {
-    emx_print("emx: FAIL ");
+    emx_print("emx: ");
+    emx_print(verdict);
+    emx_print(" ");
     emx_print(m->name);
     emx_print(": ");
+}
+
+static void fail(const emx_test_model_t *m, const char *what, const char *name, const char *how,
+                 const char *from)
+{
+    print_head(m, "FAIL");
     emx_print(what);
     emx_print(name);
-    emx_print(rest);
+    emx_print(how);
+    emx_print(from);
     emx_print("\n");
 }
 
@@ -163,13 +172,15 @@ static void print_step(const emx_test_step_t *step)
     emx_print("\n");
 }
 
-static void print_worst(const compare_t *c)
+static void print_worst(const emx_test_model_t *m, const compare_t *c)
 {
     emx_print("  worst   [");
     emx_print_u32(c->worst);
     emx_print("] is ");
     emx_print_f32(c->got);
-    emx_print(", PyTorch gave ");
+    emx_print(", ");
+    emx_print(m->source);
+    emx_print(" gave ");
     emx_print_f32(c->want);
     emx_print(" (max abs ");
     emx_print_f32(c->max_abs);
@@ -183,15 +194,15 @@ void emx_test_tap(uint32_t step, const void *y)
     if (!tap.active || tap.model->steps[step].bytes == 0)
         return;
     const emx_test_step_t *s = &tap.model->steps[step];
-    const unsigned char *eager = tap.model->vectors + s->offset;
+    const unsigned char *expected = tap.model->vectors + s->offset;
     if (dumping) {
         emx_dump(EMX_DUMP_STEP, step, 0, y, s->bytes);
-        emx_dump(EMX_DUMP_EAGER, step, 0, eager, s->bytes);
+        emx_dump(EMX_DUMP_WANT, step, 0, expected, s->bytes);
     }
     if (tap.diverged)
         return;
-    tap.compare = start_compare(tap.model, s->type, eager, s->bytes);
-    compare(&tap.compare, 0, y, eager, s->bytes);
+    tap.compare = start_compare(s->type, s->tolerance, expected, s->bytes);
+    compare(&tap.compare, 0, y, expected, s->bytes);
     tap.diverged = !passes(&tap.compare);
     tap.step = step;
 }
@@ -200,7 +211,7 @@ static bool check_vectors(const emx_test_model_t *m, const char *problem)
 {
     const bool same = crc32(m->vectors, m->vectors_bytes) == m->vectors_crc32;
     if (!same)
-        fail(m, "the test vectors ", "", problem);
+        fail(m, "the test vectors ", "", problem, "");
     return same;
 }
 
@@ -211,7 +222,7 @@ static bool check_weights(const emx_test_model_t *m)
         const uint32_t crc = crc32(m->weights + w->offset, w->bytes);
         if (crc == w->crc32)
             continue;
-        fail(m, "the weights of layer ", m->steps[w->step].name, " are not those of the model");
+        fail(m, "the weights of layer ", m->steps[w->step].name, " are not those of the model", "");
         print_step(&m->steps[w->step]);
         emx_print("  tensor  ");
         emx_print(w->name);
@@ -245,27 +256,28 @@ static bool report_step(const emx_test_model_t *m)
 {
     if (!tap.diverged)
         return true;
-    fail(m, "layer ", m->steps[tap.step].name, " diverges from PyTorch");
+    fail(m, "layer ", m->steps[tap.step].name, " diverges from ", m->source);
     print_step(&m->steps[tap.step]);
-    print_worst(&tap.compare);
+    print_worst(m, &tap.compare);
     return false;
 }
 
 static bool report_output(const emx_test_model_t *m, const char *name, const compare_t *c)
 {
     if (!passes(c)) {
-        fail(m, "output ", name, " differs from PyTorch");
+        fail(m, "output ", name, " differs from ", m->source);
         emx_print("  vector  ");
         emx_print_u32(c->vector);
         emx_print("\n");
-        print_worst(c);
+        print_worst(m, c);
         return false;
     }
-    emx_print("emx: pass ");
-    emx_print(m->name);
-    emx_print(": output ");
+    print_head(m, "pass");
+    emx_print("output ");
     emx_print(name);
-    emx_print(" agrees with PyTorch (max abs ");
+    emx_print(" agrees with ");
+    emx_print(m->source);
+    emx_print(" (max abs ");
     emx_print_f32(c->max_abs);
     emx_print(", tolerance ");
     emx_print_f32(c->tolerance);
@@ -281,7 +293,8 @@ static bool check_runs(const emx_test_model_t *m)
     tap.diverged = false;
     for (uint32_t i = 0; i < m->n_outputs; i++) {
         const emx_test_tensor_t *t = &m->outputs[i];
-        results[i] = start_compare(m, t->type, m->vectors + t->offset, m->n_vectors * t->bytes);
+        results[i] =
+            start_compare(t->type, t->tolerance, m->vectors + t->offset, m->n_vectors * t->bytes);
     }
     for (uint32_t v = 0; v < m->n_vectors; v++) {
         run_vector(m, v);
@@ -300,9 +313,9 @@ static bool check_size(const emx_test_model_t *m)
 {
     const bool fits = m->n_inputs <= EMX_TEST_MAX_TENSORS && m->n_outputs <= EMX_TEST_MAX_TENSORS;
     if (!fits)
-        fail(m, "it has more inputs or outputs than EMX_TEST_MAX_TENSORS", "", "");
+        fail(m, "it has more inputs or outputs than EMX_TEST_MAX_TENSORS", "", "", "");
     if (m->n_vectors == 0)
-        fail(m, "it has no test vectors", "", "");
+        fail(m, "it has no test vectors", "", "", "");
     return fits && m->n_vectors > 0;
 }
 

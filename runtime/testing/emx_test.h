@@ -11,7 +11,6 @@ extern "C" {
 
 enum { EMX_TEST_MAX_TENSORS = 64 }; // inputs, and outputs, of a model
 
-// Floats agree within the tolerance, all others exactly.
 typedef enum {
     EMX_TEST_F32,
     EMX_TEST_S8,
@@ -22,16 +21,23 @@ typedef enum {
     EMX_TEST_BOOL
 } emx_test_type_t;
 
+// A float y agrees with what is expected if |y - expected| <= atol + rtol * (the largest finite
+// |expected| of the tensor), an integer if |y - expected| <= atol.
+typedef struct {
+    float rtol, atol;
+} emx_test_tolerance_t;
+
 // An input or output. Vector v of it lies at vectors + offset + v * bytes.
 typedef struct {
     const char *name;
     emx_test_type_t type;
     uint32_t bytes;  // of one vector
     uint32_t offset; // in emx_test_model_t.vectors
+    emx_test_tolerance_t tolerance;
 } emx_test_tensor_t;
 
-// One kernel call. The eager value of its output, in the kernel's own layout, lies at
-// vectors + offset; bytes is 0 where PyTorch has no such tensor.
+// One kernel call. What its output should be for vector 0, in the kernel's own layout, lies at
+// vectors + offset; bytes is 0 where nothing is known of it.
 typedef struct {
     const char *name;   // "relu_1"
     const char *kernel; // "conv2d_f32_0"
@@ -39,6 +45,7 @@ typedef struct {
     emx_test_type_t type;
     uint32_t bytes;
     uint32_t offset;
+    emx_test_tolerance_t tolerance;
 } emx_test_step_t;
 
 // One tensor of the weight blob and its checksum (CRC-32/ISO-HDLC, as zlib's).
@@ -62,8 +69,7 @@ typedef struct {
     const unsigned char *vectors;
     uint32_t vectors_bytes;
     uint32_t vectors_crc32;
-    // A float passes if |y - eager| <= atol + rtol * (the largest |eager| of its output).
-    float rtol, atol;
+    const char *source; // of what is expected: "PyTorch", "the Python twin"
     // Memory for one vector's outputs: y[i] is aligned to its type and has outputs[i].bytes.
     void *const *y;
     // Run the model on one vector. x[i] is aligned to its type and has inputs[i].bytes.
