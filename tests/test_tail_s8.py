@@ -13,7 +13,11 @@ import torch
 
 from emx.fixed import log2, reciprocal
 from emx.ir import Array
+from emx.ops.concat import Concat
+from emx.ops.gather import Gather
+from emx.ops.movement import Expand, Pad, Permute, Slice
 from emx.ops.reduce_s8 import ReduceS8
+from emx.ops.resample import Resample
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.ops.table_s8 import TableS8, table_of
 from emx.quant import Quant
@@ -55,6 +59,19 @@ TABLES = [
     table_case("table_1", Quant(0.05, -128), Quant(0.05, -128), "half", 3, 5),
     table_case("table_2", Quant(0.05, 0), Quant(0.07, 11, lo=-20, hi=100), "same", 2, 3, 37),
     table_case("table_3", Quant(0.05, 0), Quant(0.07, 11), "same", 0, 3),
+]
+
+
+INDEX = np.array([[0], [0], [1], [4]], np.int32)
+MOVED = [
+    Case("permute", Permute((2, 0, 1)), (s8(R, 2, 3, 4, 5),)),
+    Case("pad", Pad((1, 0, -1), (2, 3, 0), -77.0), (s8(R, 2, 3, 4, 5),)),
+    Case("slice", Slice(1, 3, 2, -2), (s8(R, 2, 3, 4, 5),)),
+    Case("expand", Expand((3, 4, 5)), (s8(R, 2, 3, 1, 5),)),
+    Case("concat", Concat(1), (s8(R, 2, 3, 4), s8(R, 2, 3, 1), s8(R, 2, 3, 9))),
+    Case("gather", Gather(1), (s8(R, 2, 3, 4, 5),), (np.array([3, 0], np.int64),)),
+    Case("nearest", Resample(1), (s8(R, 2, 3, 5, 4),), (INDEX,)),
+    Case("nearest_last", Resample(0), (s8(R, 2, 5),), (INDEX,)),
 ]
 
 
@@ -142,4 +159,4 @@ def test_fixed_point_functions() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
-    run_cases([*TABLES, *SOFTMAXES, *REDUCTIONS], tmp_path, machine)
+    run_cases([*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS], tmp_path, machine)

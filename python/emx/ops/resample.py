@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from emx.builder import Builder, Lowering, require_f32
-from emx.ir import Array, Node, Op, TensorType, Value
+from emx.ir import Array, DType, Node, Op, TensorType, Value
 from emx.kernel import Kernel, Trace
 from emx.sample import Sample, X
 
@@ -22,7 +22,7 @@ from emx.sample import Sample, X
 @dataclass(frozen=True)
 class Resample(Op):
     """Inputs x, index [out][taps], and w [out][taps] unless there is one tap; `axis` of x becomes
-    `out` long."""
+    `out` long. With one tap x may have any type."""
 
     name: ClassVar[str] = "resample"
     axis: int
@@ -43,6 +43,8 @@ class Resample(Op):
         outer, inner = prod(dims[: self.axis]), prod(dims[self.axis + 1 :])
         tables = [constants[v.name] for v in node.inputs[1:]]
         index = tables[0]
+        if node.output.type.dtype is not DType.F32:
+            return _gather(outer, dims[self.axis], inner * node.output.type.dtype.bytes, index)
         return Kernel(
             header="resample",
             function="emx_resample_f32" if len(tables) == 2 else "emx_resample_nearest_f32",
@@ -53,6 +55,18 @@ class Resample(Op):
             weights=dict(zip(("index", "w"), tables, strict=False)),
             overlap={"x": _trace(outer, dims[self.axis], inner, index)},
         )  # fmt: skip
+
+
+def _gather(outer: int, extent: int, run: int, index: Array) -> Kernel:
+    """Nearest elements of any type: rows picked by number."""
+    return Kernel(
+        header="gather",
+        function="emx_gather",
+        inputs={"x": 0},
+        params={"outer": outer, "extent": extent, "run": run, "count": len(index), "index_size": 4},
+        key=("index_size",),
+        weights={"index": index},
+    )
 
 
 def _trace(outer: int, length: int, inner: int, index: Array) -> Trace:
