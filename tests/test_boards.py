@@ -59,6 +59,9 @@ def test_clang_names_the_same_target(board: str) -> None:
     assert detect_target(parse_macros(macros)).name == machine.target
 
 
+M33 = {"__ARM_ARCH_8M_MAIN__": "1", "__ARM_FP": "4"}
+
+
 @pytest.mark.parametrize(
     ("macros", "target"),
     [
@@ -67,7 +70,8 @@ def test_clang_names_the_same_target(board: str) -> None:
         ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": "4"}, "cortex-m4"),
         ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": "0xe"}, "cortex-m7"),
         ({"__ARM_ARCH_7EM__": "1", "__ARM_FP": ""}, "cortex-m4"),
-        ({"__ARM_ARCH_8M_MAIN__": "1", "__ARM_FP": "4", "__ARM_FEATURE_MVE": "1"}, "cortex-m33"),
+        ({**M33, "__ARM_FEATURE_DSP": "1", "__ARM_FEATURE_MVE": "1"}, "cortex-m33"),
+        (M33, "generic"),  # one that was made without DSP
         ({"__riscv_xlen": "64", "__riscv_mul": "1", "__riscv_compressed": "1"}, "generic"),
     ],
 )

@@ -23,8 +23,8 @@ HEADERS = sorted(INCLUDE.rglob("*.h"))
 # those below. What is not named is a tool that stages share, between `ops` and the stages.
 LAYERS = (
     ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "sample"),
-    ("builder", "window", "rows", "view", "pointwise", "options", "program", "scalars", "quant", "add_s8",
-     "depthwise_s8", "fixed", "packing_s8"),
+    ("builder", "window", "rows", "view", "pointwise", "options", "program", "scalars", "quant",
+     "add_s8", "depthwise_s8", "direct_s8", "fixed", "packing_s8"),
     ("ops",),
     ("",),  # everything else
     ("api",),
@@ -131,12 +131,15 @@ def includes(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", HEADERS, ids=lambda p: p.name)
 def test_includes_of_the_runtime(path: Path) -> None:
     libc = {"math.h", "stdbool.h", "stddef.h", "stdint.h", "string.h"}
-    tools = ("add_s8", "arch", "emx", "fixed", "index", "panel", "quant", "scalar", "taps", "tile")
+    tools = (
+        "add_s8", "arch", "dot_s8", "emx", "fixed", "index", "panel", "quant", "scalar", "taps",
+        "tile",
+    )  # fmt: skip
     kernels = {f"emx/{name}.h" for name in tools}
     allowed = {
         "kernels": kernels,
-        "arch": {"emx/emx.h", "arm_mve.h"} | libc,
-        "emx": {"emx/arch.h", "emx/emx.h"} | libc,
+        "arch": {"emx/emx.h", "emx/quant.h", "arm_mve.h"} | libc,
+        "emx": {f"emx/{name}.h" for name in ("add_s8", "arch", "emx", "quant")} | libc,
     }[path.parent.name]
     if path.name == "arch.h":  # the one that picks
         allowed = {f"emx/arch/{p.name}" for p in (INCLUDE / "emx" / "arch").glob("*.h")}

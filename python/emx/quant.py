@@ -120,25 +120,17 @@ def round_even(v: Array, shift: Array | int) -> Array:
     return np.asarray((v + (np.int64(1) << (shift - 1)) - 1 + ((v >> shift) & 1)) >> shift)
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """The parameters of emx_requantise in emx/quant.h for one layer:
+def left_shifts(shift: Array | int, bound: Array | int) -> Array | None:
+    """k of emx_requantise_s8 in emx/quant.h, int32 from 0 to 31:
 
-    y = (((acc << k[o]) * m[o] >> 32) + (zero << s) + (1 << (s - 1))) >> s, then clamped
+    y = (((acc << k) * m >> 32) + (zero << 9) + (1 << 8)) >> 9, then clamped
 
-    which equals requantise() as floors collapse. None of it overflows if |acc[o]| <= bound[o].
+    which equals requantise() as floors collapse. None where acc << k might not fit 32 bits for an
+    |acc| <= bound, as results are millions: then emx_requantise_wide_s8 takes the shift itself.
     """
-
-    k: Array  # int32, 0 <= k <= 31
-    s: int
-
-    @staticmethod
-    def of(shift: Array, bound: Array) -> Scaling | None:
-        """None where acc << k might not fit 32 bits: such a layer needs emx_requantise_wide."""
-        s = max(1, int(np.max(shift, initial=0)) - 32)
-        k = 32 + s - np.asarray(shift, np.int64)
-        fits = (k < 32) & ((np.asarray(bound, np.int64) << np.minimum(k, 31)) < 1 << 31)
-        return Scaling(k.astype(np.int32), s) if bool(np.all(fits)) else None
+    k = MAX_SHIFT - np.asarray(shift, np.int64)
+    fits = (k < 32) & ((np.asarray(bound, np.int64) << np.minimum(k, 31)) < 1 << 31)
+    return k.astype(np.int32) if bool(np.all(fits)) else None
 
 
 def _clamped(v: Array, lo: int, hi: int, dtype: DType) -> Array:

@@ -26,12 +26,16 @@ class Target:
 
     A compiler belongs to the last row of TARGETS all of whose requirements it meets, so a row that
     needs more stands further down.
+
+    dot   how products of int8 are summed, which decides how weights are packed: "generic" one by
+          one, "dsp" two in an instruction (Armv7E-M), "mve" sixteen (Helium)
     """
 
     name: str
     requires: tuple[str, ...]
     about: str
     tile: Tile = Tile()
+    dot: str = "generic"
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -46,10 +50,22 @@ TARGETS = (
     Target("x86-64-v4", ("__x86_64__", "__AVX512F__"), "x86-64: AVX-512", Tile(16, 8, 16)),
     Target("cortex-m0", ("__ARM_ARCH_6M__",), "Cortex-M0, M0+: no FPU"),
     Target("cortex-m3", ("__ARM_ARCH_7M__",), "Cortex-M3: no FPU"),
-    Target("cortex-m4", ("__ARM_ARCH_7EM__", "__ARM_FP"), "Cortex-M4F: DSP and single float"),
-    Target("cortex-m7", ("__ARM_ARCH_7EM__", "__ARM_FP & 8"), "Cortex-M7: DSP and double float"),
-    Target("cortex-m33", ("__ARM_ARCH_8M_MAIN__", "__ARM_FP"), "Cortex-M33: DSP and single float"),
-    Target("cortex-m55", ("__ARM_FEATURE_MVE & 2",), "Cortex-M55: Helium with floats"),
+    Target(
+        "cortex-m4", ("__ARM_ARCH_7EM__", "__ARM_FP"), "Cortex-M4F: DSP and single float", dot="dsp"
+    ),
+    Target(
+        "cortex-m7",
+        ("__ARM_ARCH_7EM__", "__ARM_FP & 8"),
+        "Cortex-M7: DSP and double float",
+        dot="dsp",
+    ),
+    Target(
+        "cortex-m33",
+        ("__ARM_ARCH_8M_MAIN__", "__ARM_FEATURE_DSP", "__ARM_FP"),
+        "Cortex-M33: DSP and single float",
+        dot="dsp",
+    ),
+    Target("cortex-m55", ("__ARM_FEATURE_MVE & 2",), "Cortex-M55: Helium with floats", dot="mve"),
     Target(
         "rv32imc", ("__riscv_xlen == 32", "__riscv_mul", "__riscv_compressed"), "RISC-V RV32IMC"
     ),

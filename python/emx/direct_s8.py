@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel of int8 layers that stage windows: convolutions, and linear layers of several rows
+(runtime/include/emx/kernels/conv2d_s8.h)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emx.add_s8 import AddS8
+from emx.ir import Array, Unsupported
+from emx.kernel import Kernel, Param
+from emx.packing_s8 import STAGED, Weighted, pack_weights, padded_depth
+from emx.quant import Multiplier, Quant
+from emx.target import Target
+from emx.window import Column, Layout, Pixels, Window, window_traces
+
+
+@dataclass(frozen=True)
+class DirectSkip:
+    """A tensor that is added to the sums before they are rounded:
+
+    y = clamp(floor((acc * m[o] + term) / 2^shift[o] + 1/2) + y.zero, lo, hi)
+    term = floor((skip - skip.zero) * M.m * 2^(shift[o] - M.shift)), M = skip.scale / y.scale
+    """
+
+    skip: Quant
+    y: Quant
+
+    @property
+    def multiplier(self) -> Multiplier:
+        found = Multiplier.of(self.skip.scale / self.y.scale)
+        if found.shift < 19:  # so that term is below 2^61
+            raise Unsupported(
+                f"a sum of scale {self.skip.scale:.3g} in steps of {self.y.scale:.3g}",
+                "calibrate with samples that reach the range of the sum",
+            )
+        return found
+
+    def term(self, skip: Array, shift: Array) -> Array:
+        """int64, in units of 2^-shift of y's."""
+        v = (skip.astype(np.int64) - self.skip.zero) * self.multiplier.m
+        by = shift.astype(np.int64) - self.multiplier.shift
+        return np.asarray(np.where(by >= 0, v << np.maximum(by, 0), v >> np.maximum(-by, 0)))
+
+
+@dataclass(frozen=True)
+class Direct:
+    """A convolution of the image x, whose integers are as `quant` says; y, lo and hi say what
+    becomes of its sums, and `skip` of the node's last input, if it has the shape of y."""
+
+    window: Window
+    groups: int
+    x: Layout
+    quant: Quant
+    y: Quant
+    lo: int
+    hi: int
+    skip: AddS8 | DirectSkip | None = None
+
+    def kernel(self, layer: Weighted, target: Target, pixels: int) -> Kernel:
+        """Tiles of `pixels` pixels, 2 or 1."""
+        x, out = self.x, self.window.out(self.x.height, self.x.width)
+        pixels, depth = min(pixels, out[1]), padded_depth(layer.depth, target)
+        q, wide = layer.params(self.groups, wide=isinstance(self.skip, DirectSkip))
+        runs = pixels == 2 and STAGED[target.dot] == 4 and x.chan == 1
+        runs = runs and x.channels // self.groups % 4 == 0
+        params: dict[str, Param] = {
+            "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
+            "out_h": out[0], "out_w": out[1], "out_c": len(layer.w), **self.window.params(),
+            "groups": self.groups, "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
+            "pixels": pixels, "depth": depth, "contiguous": int(self._contiguous),
+            "runs": int(runs), "wide": int(wide), "x_zero": self.quant.zero,
+            "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
+        }  # fmt: skip
+        image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], len(layer.w)), 1)
+        mode = _MODES[type(self.skip)]
+        return Kernel(
+            header="conv2d_s8",
+            function=f"emx_conv2d{mode}_s8",
+            inputs={"x": 0, "skip": 5} if mode else {"x": 0},
+            params=params,
+            key=_KEY,
+            weights={"w": pack_weights(layer.w, self.groups, target), "q": q},
+            scratch_bytes=self._scratch(params, len(layer.w), STAGED[target.dot]),
+            overlap={"x": image, "skip": skip} if mode else {"x": image},
+            types=dict.fromkeys(("x", "skip", "w", "y"), "int8_t"),
+            variant=f"pixels={pixels}",
+        )  # fmt: skip
+
+    @property
+    def _contiguous(self) -> bool:
+        x = self.x
+        return x.col == x.channels and x.chan == self.window.dilation[1] == self.groups == 1
+
+    def _skip_params(self) -> tuple[int, ...]:
+        if isinstance(self.skip, AddS8):
+            return self.skip.params()
+        if isinstance(self.skip, DirectSkip):
+            by = self.skip.multiplier
+            return (self.skip.skip.zero, by.m, by.shift, 0, 0, 0, 0)
+        return (0,) * 7
+
+    def _tiles(self, pixels: int, out_w: int, outputs: int) -> list[Pixels]:
+        """The tiles of a row; a column is a group."""
+        inner, outer = self.x.channels // self.groups, outputs // self.groups
+        columns = [
+            Column(g * outer, (g + 1) * outer, g * inner, (g + 1) * inner)
+            for g in range(self.groups)
+        ]
+        return [Pixels(ox, min(pixels, out_w - ox), columns) for ox in range(0, out_w, pixels)]
+
+    def _scratch(self, params: dict[str, Param], outputs: int, staged: int) -> int:
+        """The sum at the top of conv2d_s8.h."""
+        pixels, depth, runs = (params[k] for k in ("pixels", "depth", "runs"))
+        assert isinstance(pixels, int) and isinstance(depth, int)
+        size = depth * (staged if pixels == 2 else 1)
+        if pixels == 2 and staged == 4:
+            size += self.x.channels // self.groups if runs else 2 * depth
+        return size + (pixels * outputs // self.groups if isinstance(self.skip, AddS8) else 0)
+
+
+_MODES = {AddS8: "_add", DirectSkip: "_direct", type(None): ""}
+
+# Constants of every instance.
+_KEY = ("pixels", "contiguous", "runs", "wide")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""2-D convolution of int8, channels last inside: sums are exact, and rounded once.
+
+y[n][oy][ox][o] = requantise(b[o] + sum (x[n][iy][ix][c] - x.zero) * w[o][c][ky][kx])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from emx.add_s8 import AddS8
+from emx.builder import Lowering
+from emx.direct_s8 import Direct, DirectSkip
+from emx.ir import Array, DType, Node, Op, TensorType
+from emx.kernel import Kernel, Wishes
+from emx.packing_s8 import Weighted
+from emx.quant import Quant, requantise
+from emx.sample import Sample
+from emx.target import Target
+from emx.window import Layout, Window
+
+
+@dataclass(frozen=True)
+class Conv2dS8(Op):
+    """Inputs x s8 [n][h][w][c] ([n][c][h][w] if channels_first), w s8 [o][c/groups][kh][kw], b, m
+    and shift s32 [o], and skip s8 of y's shape if there is `add` or `direct`.
+
+    b is in units of x.scale * w.scale[o]; m and shift are multipliers() of x.scale * w.scale[o] /
+    y.scale. Padding holds x.zero, so it adds nothing.
+
+    add     the skip is added to the result, whose Quant is y: what comes out is of add.y
+    direct  the skip, of this Quant, is added to the sums before the rounding (DirectSkip)
+    """
+
+    name: ClassVar[str] = "conv2d_s8"
+    window: Window
+    groups: int
+    x: Quant
+    y: Quant
+    lo: int
+    hi: int
+    add: AddS8 | None = None
+    direct: Quant | None = None
+    channels_first: bool = False
+
+    def layout(self, x: TensorType) -> Layout:
+        """Of channels first, if there is one, only the steps differ."""
+        n, c, h, w = x.dims if self.channels_first else (x.dims[i] for i in (0, 3, 1, 2))
+        if self.channels_first and c > 1:
+            return Layout.channels_first(n, h, w, c)
+        return Layout.channels_last(n, h, w, c)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        image = self.layout(types[0])
+        out_h, out_w = self.window.out(image.height, image.width)
+        return TensorType((image.batch, out_h, out_w, types[1].dims[0]), DType.S8)
+
+    def reference(self, *arrays: Array) -> Array:
+        x, w, b, m, shift, *skip = arrays
+        if self.channels_first:
+            x = x.transpose(0, 2, 3, 1)
+        acc = self._sums(x, w.astype(np.int64)) + b.astype(np.int64)
+        if self.direct:
+            return self._rounded_once(acc, m, shift, skip[0])
+        y = requantise(acc, m, shift, self.y, self.lo, self.hi)
+        return self.add.reference(y, skip[0]) if self.add else y
+
+    def _sums(self, x: Array, w: Array) -> Array:
+        depth, filters = w.shape[1], w.shape[0] // self.groups
+        y = np.zeros((), np.int64)
+        for ky, kx, tap in self.window.taps(x.astype(np.int64) - self.x.zero, 0):
+            parts = [
+                tap[..., g * depth : (g + 1) * depth]
+                @ w[g * filters : (g + 1) * filters, :, ky, kx].T
+                for g in range(self.groups)
+            ]
+            y = y + np.concatenate(parts, axis=-1)
+        return y
+
+    def _rounded_once(self, acc: Array, m: Array, shift: Array, skip: Array) -> Array:
+        assert self.direct
+        shift = shift.astype(np.int64)
+        v = acc * m + DirectSkip(self.direct, self.y).term(skip, shift)
+        y = ((v + (np.int64(1) << (shift - 1))) >> shift) + self.y.zero
+        return np.asarray(np.clip(y, self.lo, self.hi), np.int8)
+
+    def macs(self, node: Node) -> int:
+        return node.output.type.size * prod(node.inputs[1].type.dims[1:])
+
+    def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
+        return self.kernels_for(node, constants, target, Wishes())[0]
+
+    def kernels_for(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Sequence[Kernel]:
+        window, image = _pointwise_as_row(self.window, self.layout(node.inputs[0].type))
+        skip = DirectSkip(self.direct, self.y) if self.direct else self.add
+        layer = Direct(window, self.groups, image, self.x, self.y, self.lo, self.hi, skip)
+        weighted = Weighted.of(node, constants, self.x)
+        return tuple(layer.kernel(weighted, target, pixels) for pixels in (2, 1))
+
+
+def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:
+    """A 1x1 convolution sees the image as one row of pixels, which leaves fewer odd pixels."""
+    if window != Window((1, 1)) or x.chan != 1:
+        return window, x
+    return window, Layout.channels_last(1, 1, x.batch * x.height * x.width, x.channels)
+
+
+ATEN: dict[str, Lowering] = {}
+
+SAMPLES: tuple[Sample, ...] = ()

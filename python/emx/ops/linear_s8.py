@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""y[n][o] = requantise(b[o] + sum_k (x[n][k] - x.zero) * w[o][k]), over the last axis of x."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+import numpy as np
+
+from emx.builder import Lowering
+from emx.direct_s8 import Direct
+from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
+from emx.kernel import Kernel, Wishes
+from emx.packing_s8 import BLOCK, Weighted, pack_weights, padded_depth
+from emx.quant import Quant, requantise
+from emx.sample import Sample
+from emx.target import Target
+from emx.window import Column, Layout, Pixels, Window, window_traces
+
+
+@dataclass(frozen=True)
+class LinearS8(Op):
+    """Inputs x s8 [...][in], w s8 [out][in], b, m and shift s32 [out], as those of Conv2dS8."""
+
+    name: ClassVar[str] = "linear_s8"
+    x: Quant
+    y: Quant
+    lo: int
+    hi: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        x, w = types[:2]
+        if x.dims[-1] != w.dims[1]:
+            raise Unsupported(f"{x} does not match the weight {w}", "check the layer's size")
+        return TensorType((*x.dims[:-1], w.dims[0]), DType.S8)
+
+    def reference(self, *arrays: Array) -> Array:
+        x, w, b, m, shift = arrays
+        acc = (x.astype(np.int64) - self.x.zero) @ w.astype(np.int64).T + b.astype(np.int64)
+        return requantise(acc, m, shift, self.y, self.lo, self.hi)
+
+    def macs(self, node: Node) -> int:
+        return node.output.type.size * node.inputs[1].type.dims[1]
+
+    def kernel_for(self, node: Node, constants: Mapping[str, Array], target: Target) -> Kernel:
+        return self.kernels_for(node, constants, target, Wishes())[0]
+
+    def kernels_for(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Sequence[Kernel]:
+        """Several rows are the pixels of a 1x1 convolution."""
+        rows, inner = prod(node.output.type.dims[:-1]), node.inputs[1].type.dims[1]
+        layer = Weighted.of(node, constants, self.x)
+        if rows == 1:
+            return (self._row(layer, target),)
+        image = Layout.channels_last(1, 1, rows, inner)
+        direct = Direct(Window((1, 1)), 1, image, self.x, self.y, self.lo, self.hi)
+        return tuple(direct.kernel(layer, target, pixels) for pixels in (2, 1))
+
+    def _row(self, layer: Weighted, target: Target) -> Kernel:
+        """One row is read as it lies, again for each block of outputs."""
+        outputs, depth = len(layer.w), padded_depth(layer.depth, target)
+        staged = depth != layer.depth
+        q, wide = layer.params()
+        step = outputs if staged else BLOCK
+        columns = [
+            Column(o, min(o + step, outputs), 0, layer.depth) for o in range(0, outputs, step)
+        ]
+        image = Layout.channels_last(1, 1, 1, layer.depth)
+        x, _ = window_traces(Window((1, 1)), image, [Pixels(0, 1, columns)], 1)
+        return Kernel(
+            header="linear_s8",
+            function="emx_linear_staged_s8" if staged else "emx_linear_s8",
+            inputs={"x": 0},
+            params={
+                "in": layer.depth, "out": outputs, "depth": depth, "wide": int(wide),
+                "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
+            },
+            key=("wide",),
+            weights={"w": pack_weights(layer.w, 1, target), "q": q},
+            scratch_bytes=depth if staged else 0,
+            overlap={"x": x},
+            types=dict.fromkeys(("x", "w", "y"), "int8_t"),
+        )  # fmt: skip
+
+
+ATEN: dict[str, Lowering] = {}
+
+SAMPLES: tuple[Sample, ...] = ()

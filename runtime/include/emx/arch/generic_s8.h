@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Portable micro-kernels of int8 layers with weights: the narrow waist between them and an
+// instruction set. Results are the same to the bit everywhere.
+//
+// Four outputs are a block: their weights are int8_t [depth][4], in an order that the target
+// chooses (python/emx/packing_s8.py), their parameters as emx/quant.h says. `depth` is a multiple
+// of EMX_DEPTH; weights beyond the inputs are 0, so inputs there may be anything. Two pixels are
+// staged in scratch as a pair, EMX_STAGED * depth bytes.
+#ifndef EMX_ARCH_GENERIC_S8_H
+#define EMX_ARCH_GENERIC_S8_H
+#include <emx/emx.h>
+#include <emx/quant.h>
+
+#ifndef EMX_DEPTH
+#define EMX_DEPTH 1  // inputs of an output are padded to a multiple of this
+#define EMX_STAGED 2 // bytes of a pair for each input
+#endif
+
+#ifndef EMX_HAVE_copy_s8
+EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n) { memcpy(to, x, (size_t)n); }
+#endif
+
+#ifndef EMX_HAVE_stage_2_s8
+// Inputs [at, at + n) of both pixels of a pair; if EMX_STAGED is 4, `at` and n are multiples of 4.
+EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const int8_t *x0,
+                               const int8_t *x1, int32_t n)
+{
+    emx_copy_s8(pair + at, x0, n);
+    emx_copy_s8(pair + depth + at, x1, n);
+}
+#endif
+
+#ifndef EMX_HAVE_dot_2x4_s8
+// acc[i][o] = b[o] + sum_k x[i][k] * w[o][k] for the pixels i of a pair and the outputs o of a block
+EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
+                               const int8_t *w, int32_t depth)
+{
+    EMX_UNROLL
+    for (int o = 0; o < 4; o++) {
+        acc[o] = acc[4 + o] = b[o];
+    }
+    EMX_UNROLL_2
+    for (int32_t k = 0; k < depth; k++) {
+        EMX_UNROLL
+        for (int o = 0; o < 4; o++) {
+            acc[o] += pair[k] * w[4 * k + o];
+            acc[4 + o] += pair[depth + k] * w[4 * k + o];
+        }
+    }
+}
+#endif
+
+#ifndef EMX_HAVE_dot_1x4_s8
+// acc[o] = b[o] + sum_k x[k] * w[o][k] for the outputs o of a block
+EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t *x, const int8_t *w,
+                               int32_t depth)
+{
+    EMX_UNROLL
+    for (int o = 0; o < 4; o++) {
+        acc[o] = b[o];
+    }
+    EMX_UNROLL_2
+    for (int32_t k = 0; k < depth; k++) {
+        EMX_UNROLL
+        for (int o = 0; o < 4; o++) {
+            acc[o] += x[k] * w[4 * k + o];
+        }
+    }
+}
+#endif
+
+#ifndef EMX_HAVE_requantise_4_s8
+// y[o] = emx_requantise_s8(acc[o], ...) for o < n <= 4; q has the parameters of a block.
+EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                                    const emx_result_s8_t *to, int32_t n)
+{
+    EMX_UNROLL
+    for (int o = 0; o < 4; o++) {
+        if (o < n) {
+            const int32_t m = q[EMX_BLOCK_M + o], k = q[EMX_BLOCK_SHIFT + o];
+            y[o] = (int8_t)emx_requantise_s8(acc[o], m, k, to);
+        }
+    }
+}
+#endif
+
+#endif

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// All outputs of one or two pixels, block by block, each block stored when it is done. One copy for
+// all layers of a model.
+#ifndef EMX_DOT_S8_H
+#define EMX_DOT_S8_H
+#include <emx/add_s8.h>
+#include <emx/arch.h>
+#include <emx/quant.h>
+
+typedef struct {
+    int32_t depth;   // inputs of an output, padded
+    int32_t outputs; // of a pixel
+    int32_t pitch;   // from a pixel's outputs to those of the next
+    emx_result_s8_t to;
+} emx_dot_s8_t;
+
+// A term that is added before the rounding: (skip[o] - zero) * m * 2^-shift, in results.
+typedef struct {
+    const int8_t *skip; // of the first pixel; `pitch` as for y
+    int32_t zero, m, shift;
+} emx_direct_s8_t;
+
+// y[i][o] of a staged pair; w and q have all blocks.
+EMX_SHARED void emx_outputs_2_s8(const emx_dot_s8_t *p, const int8_t *pair, const int8_t *w,
+                                 const int32_t *q, int8_t *y)
+{
+    for (int32_t left = p->outputs; left > 0; left -= EMX_BLOCK) {
+        int32_t acc[2 * EMX_BLOCK];
+        const int32_t n = emx_min_s32(left, EMX_BLOCK);
+        emx_dot_2x4_s8(acc, q, pair, w, p->depth);
+        emx_requantise_4_s8(y, acc, q, &p->to, n);
+        emx_requantise_4_s8(y + p->pitch, acc + EMX_BLOCK, q, &p->to, n);
+        w += EMX_BLOCK * p->depth;
+        q += EMX_BLOCK_PARAMS;
+        y += EMX_BLOCK;
+    }
+}
+
+// The same of one pixel x[depth].
+EMX_SHARED void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const int8_t *w,
+                                 const int32_t *q, int8_t *y)
+{
+    for (int32_t left = p->outputs; left > 0; left -= EMX_BLOCK) {
+        int32_t acc[EMX_BLOCK];
+        emx_dot_1x4_s8(acc, q, x, w, p->depth);
+        emx_requantise_4_s8(y, acc, q, &p->to, emx_min_s32(left, EMX_BLOCK));
+        w += EMX_BLOCK * p->depth;
+        q += EMX_BLOCK_PARAMS;
+        y += EMX_BLOCK;
+    }
+}
+
+// acc * m + the skip's term, in units of 2^-shift of the result's.
+EMX_INLINE int64_t emx_direct_s8(const emx_direct_s8_t *d, int32_t skip, int32_t shift)
+{
+    const int64_t v = (int64_t)(skip - d->zero) * d->m;
+    return shift >= d->shift ? v * ((int64_t)1 << (shift - d->shift)) : v >> (d->shift - shift);
+}
+
+// The same of `pixels` pixels (2: a staged pair), requantised in 64 bits; d->skip may be null.
+EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const int8_t *x,
+                                    const int8_t *w, const int32_t *q, const emx_direct_s8_t *d,
+                                    int8_t *y)
+{
+    for (int32_t o = 0; o < p->outputs; o++) {
+        int32_t acc[2 * EMX_BLOCK];
+        const int32_t at = o % EMX_BLOCK;
+        if (at == 0 && pixels == 2) {
+            emx_dot_2x4_s8(acc, q, x, w, p->depth);
+        } else if (at == 0) {
+            emx_dot_1x4_s8(acc, q, x, w, p->depth);
+        }
+        const int32_t m = q[EMX_BLOCK_M + at], shift = q[EMX_BLOCK_SHIFT + at];
+        for (int32_t i = 0; i < pixels; i++) {
+            int64_t v = (int64_t)acc[i * EMX_BLOCK + at] * m;
+            if (d->skip) {
+                v += emx_direct_s8(d, d->skip[i * p->pitch + o], shift);
+            }
+            y[i * p->pitch + o] = (int8_t)emx_round_wide_s8(v, shift, &p->to);
+        }
+        if (at == EMX_BLOCK - 1) {
+            w += EMX_BLOCK * p->depth;
+            q += EMX_BLOCK_PARAMS;
+        }
+    }
+}
+
+// y[i] = the sum of v[i] and skip[i]
+EMX_SHARED void emx_add_run_s8(const int32_t add[EMX_ADD_PARAMS], const int8_t *v,
+                               const int8_t *skip, int8_t *y, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        y[i] = (int8_t)emx_add_s8(add, v[i], skip[i]);
+    }
+}
+
+#endif

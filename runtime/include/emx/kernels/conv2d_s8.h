@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// y[n][oy][ox][o] = requantise(b[o] + sum_{ky,kx,c} x[n][iy][ix][g*C + c] * w[o][ky][kx][c])
+//   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is x_zero outside the image;
+//   C = in_c / groups, g = o / (out_c / groups); requantise() of emx/quant.h
+//
+//   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first)
+//   w     [groups][blocks][depth][4], q  [groups][blocks][3][4], see arch/generic_s8.h;
+//         depth is kernel_h*kernel_w*C, padded to a multiple of EMX_DEPTH
+//   skip  [batch][out_h][out_w][out_c]: added to the result (emx_conv2d_add_s8), as emx/add_s8.h
+//         says, or before the rounding (emx_conv2d_direct_s8)
+//   y     [batch][out_h][out_w][out_c]
+//
+// scratch, aligned to 4, in this order:
+//   EMX_STAGED*depth if `pixels` is 2, else depth
+//   2*depth if EMX_STAGED is 4 and runs are no multiples of 4: windows before they are widened
+//   C where runs are multiples of 4 and the window can reach beyond the image: x_zero
+//   pixels*out_c/groups if a skip is added to the result
+// Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by group:
+// reads the windows of the tile, then writes its outputs, each just after the skip that it reads.
+//
+// y may lie over x if it starts far enough before x, and only then: the least distance follows
+// from this order of reads and writes (python/emx/window.py, proved by tests/test_conv_s8.py).
+#ifndef EMX_KERNELS_CONV2D_S8_H
+#define EMX_KERNELS_CONV2D_S8_H
+#include <emx/add_s8.h>
+#include <emx/dot_s8.h>
+#include <emx/taps.h>
+
+typedef struct {
+    int32_t batch, in_h, in_w, in_c;
+    int32_t out_h, out_w, out_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t dilation_h, dilation_w;
+    int32_t pad_top, pad_left;
+    int32_t groups;
+    int32_t x_row, x_col, x_chan;
+    int32_t pixels;
+    int32_t depth;
+    int32_t contiguous; // 1: the taps of a row of the window are one run of memory
+    int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x
+    int32_t wide;       // 1: requantise in 64 bits
+    int32_t x_zero;
+    int32_t zero, lo, hi;
+    int32_t skip[7]; // EMX_ADD_PARAMS; emx_conv2d_direct_s8: zero, m, shift
+} emx_conv2d_s8_t;
+
+enum { EMX_CONV2D_PLAIN, EMX_CONV2D_ADD, EMX_CONV2D_DIRECT };
+
+// A window: the group's first channel of the pixel (0, 0) of its image, and its corner.
+typedef struct {
+    const int8_t *x;
+    int32_t iy, ix;
+} emx_conv2d_at_s8_t;
+
+EMX_INLINE const int8_t *emx_conv2d_tap_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
+                                           int32_t ky, int32_t kx)
+{
+    return at->x +
+           ((at->iy + ky * p->dilation_h) * p->x_row + (at->ix + kx * p->dilation_w) * p->x_col);
+}
+
+// One window as bytes, to[kernel_h][kernel_w][C].
+EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
+                                     int8_t *to)
+{
+    const int32_t depth = p->in_c / p->groups, row = p->kernel_w * depth;
+    const emx_taps_t ky = emx_taps(at->iy, p->dilation_h, p->kernel_h, p->in_h);
+    const emx_taps_t kx = emx_taps(at->ix, p->dilation_w, p->kernel_w, p->in_w);
+    if (ky.first > 0 || ky.last < p->kernel_h || kx.first > 0 || kx.last < p->kernel_w) {
+        memset(to, p->x_zero, (size_t)(p->kernel_h * row));
+    }
+    for (int32_t i = ky.first; i < ky.last; i++) {
+        if (p->contiguous && kx.first < kx.last) {
+            emx_copy_s8(to + i * row + kx.first * depth, emx_conv2d_tap_s8(p, at, i, kx.first),
+                        (kx.last - kx.first) * depth);
+        }
+        for (int32_t k = kx.first; k < kx.last && !p->contiguous; k++) {
+            const int8_t *const tap = emx_conv2d_tap_s8(p, at, i, k);
+            for (int32_t c = 0; c < depth; c++) {
+                to[i * row + k * depth + c] = tap[c * p->x_chan];
+            }
+        }
+    }
+}
+
+// The windows of two pixels, C a multiple of 4 and x_chan 1; zeros[C] stands for what is outside.
+EMX_INLINE void emx_conv2d_runs_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
+                                   const int8_t *zeros, int8_t *pair)
+{
+    const int32_t depth = p->in_c / p->groups, next = p->stride_w * p->x_col;
+    const emx_taps_t ky = emx_taps(at->iy, p->dilation_h, p->kernel_h, p->in_h);
+    const int32_t end = at->ix + p->stride_w + (p->kernel_w - 1) * p->dilation_w;
+    const int32_t run = p->contiguous && at->ix >= 0 && end < p->in_w ? p->kernel_w : 1;
+    for (int32_t i = 0; i < p->kernel_h; i++) {
+        const bool inside = i >= ky.first && i < ky.last;
+        for (int32_t k = 0; k < p->kernel_w; k += inside ? run : 1) {
+            const int32_t ix = at->ix + k * p->dilation_w;
+            const int8_t *const tap = emx_conv2d_tap_s8(p, at, i, k);
+            const bool first = inside && ix >= 0 && ix < p->in_w;
+            const bool second = inside && ix + p->stride_w >= 0 && ix + p->stride_w < p->in_w;
+            emx_stage_2_s8(pair, p->depth, (i * p->kernel_w + k) * depth, first ? tap : zeros,
+                           second ? tap + next : zeros, (inside ? run : 1) * depth);
+        }
+    }
+}
+
+EMX_INLINE void emx_conv2d_pair_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
+                                   int8_t *pair)
+{
+    int8_t *const beyond = pair + EMX_STAGED * p->depth;
+    if (p->runs) {
+        emx_conv2d_runs_s8(p, at, beyond, pair);
+        return;
+    }
+    int8_t *const bytes = EMX_STAGED == 2 ? pair : beyond;
+    const emx_conv2d_at_s8_t second = {at->x, at->iy, at->ix + p->stride_w};
+    emx_conv2d_window_s8(p, at, bytes);
+    emx_conv2d_window_s8(p, &second, bytes + p->depth);
+    if (EMX_STAGED != 2) {
+        emx_stage_2_s8(pair, p->depth, 0, bytes, bytes + p->depth, p->depth);
+    }
+}
+
+// The outputs of one group of `pixels` pixels, whose windows are in scratch.
+EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, int32_t pixels,
+                                      const int8_t *x, const int8_t *skip, const int8_t *w,
+                                      const int32_t *q, int8_t *sums, int8_t *y)
+{
+    const int32_t outputs = p->out_c / p->groups;
+    const emx_dot_s8_t dot = {
+        p->depth, outputs, mode == EMX_CONV2D_ADD ? outputs : p->out_c, {p->zero, p->lo, p->hi}};
+    int8_t *const to = mode == EMX_CONV2D_ADD ? sums : y;
+    if (p->wide) {
+        const emx_direct_s8_t direct = {mode == EMX_CONV2D_DIRECT ? skip : NULL, p->skip[0],
+                                        p->skip[1], p->skip[2]};
+        emx_outputs_wide_s8(&dot, pixels, x, w, q, &direct, to);
+    } else if (p->pixels == 2 && pixels == 2) {
+        emx_outputs_2_s8(&dot, x, w, q, to);
+    } else {
+        emx_outputs_1_s8(&dot, x, w, q, to);
+    }
+    for (int32_t i = 0; i < pixels && mode == EMX_CONV2D_ADD; i++) {
+        emx_add_run_s8(p->skip, to + i * outputs, skip + i * p->out_c, y + i * p->out_c, outputs);
+    }
+}
+
+// All outputs of a tile of `pixels` pixels.
+EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, int32_t pixels,
+                                   emx_conv2d_at_s8_t at, const int8_t *skip, const int8_t *w,
+                                   const int32_t *q, int8_t *scratch, int8_t *y)
+{
+    const int32_t outputs = p->out_c / p->groups, blocks = (outputs + EMX_BLOCK - 1) / EMX_BLOCK;
+    const int32_t staged = (p->pixels == 2 ? EMX_STAGED : 1) * p->depth;
+    const int32_t more = p->pixels == 1 || EMX_STAGED == 2 ? 0
+                         : p->runs                         ? p->in_c / p->groups
+                                                           : 2 * p->depth;
+    for (int32_t g = 0; g < p->groups; g++) {
+        if (p->pixels == 2 && pixels == 2) {
+            emx_conv2d_pair_s8(p, &at, scratch);
+        } else {
+            emx_conv2d_window_s8(p, &at, scratch);
+        }
+        emx_conv2d_outputs_s8(p, mode, pixels, scratch, skip, w, q, scratch + staged + more, y);
+        at.x += p->in_c / p->groups * p->x_chan;
+        w += blocks * EMX_BLOCK * p->depth;
+        q += blocks * EMX_BLOCK_PARAMS;
+        y += outputs;
+        skip = skip ? skip + outputs : NULL;
+    }
+}
+
+EMX_INLINE void emx_conv2d_rows_s8(const emx_conv2d_s8_t *p, int mode, const int8_t *x,
+                                   const int8_t *skip, const int8_t *w, const int32_t *q,
+                                   int8_t *scratch, int8_t *y)
+{
+    if (p->runs) {
+        memset(scratch + EMX_STAGED * p->depth, p->x_zero, (size_t)(p->in_c / p->groups));
+    }
+    for (int32_t n = 0; n < p->batch; n++) {
+        for (int32_t oy = 0; oy < p->out_h; oy++) {
+            for (int32_t ox = 0; ox < p->out_w;) {
+                const int32_t pixels = emx_min_s32(p->pixels, p->out_w - ox);
+                const emx_conv2d_at_s8_t at = {x, oy * p->stride_h - p->pad_top,
+                                               ox * p->stride_w - p->pad_left};
+                emx_conv2d_tile_s8(p, mode, pixels, at, skip, w, q, scratch, y);
+                ox += pixels;
+                y += pixels * p->out_c;
+                skip = skip ? skip + pixels * p->out_c : NULL;
+            }
+        }
+        x += p->in_h * p->in_w * p->in_c;
+    }
+}
+
+EMX_INLINE void emx_conv2d_s8(const emx_conv2d_s8_t *p, const int8_t *x, const int8_t *w,
+                              const int32_t *q, void *scratch, int8_t *y)
+{
+    emx_conv2d_rows_s8(p, EMX_CONV2D_PLAIN, x, NULL, w, q, (int8_t *)scratch, y);
+}
+
+EMX_INLINE void emx_conv2d_add_s8(const emx_conv2d_s8_t *p, const int8_t *x, const int8_t *skip,
+                                  const int8_t *w, const int32_t *q, void *scratch, int8_t *y)
+{
+    emx_conv2d_rows_s8(p, EMX_CONV2D_ADD, x, skip, w, q, (int8_t *)scratch, y);
+}
+
+EMX_INLINE void emx_conv2d_direct_s8(const emx_conv2d_s8_t *p, const int8_t *x, const int8_t *skip,
+                                     const int8_t *w, const int32_t *q, void *scratch, int8_t *y)
+{
+    emx_conv2d_rows_s8(p, EMX_CONV2D_DIRECT, x, skip, w, q, (int8_t *)scratch, y);
+}
+
+#endif

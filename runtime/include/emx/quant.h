@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requantisation: an accumulator, times the real m * 2^-shift, rounded once, half up, in 8 bits.
+// To the bit as python/emx/quant.py says it.
+#ifndef EMX_QUANT_H
+#define EMX_QUANT_H
+#include <emx/emx.h>
+
+enum {
+    EMX_BLOCK = 4,         // outputs whose parameters lie beside each other: int32_t [3][4] of
+    EMX_BLOCK_BIAS = 0,    // what sums start from,
+    EMX_BLOCK_M = 4,       // multipliers,
+    EMX_BLOCK_SHIFT = 8,   // left shifts (emx_requantise_wide_s8: right shifts)
+    EMX_BLOCK_PARAMS = 12, // in all
+    EMX_SCALE_SHIFT = 9    // the unit of a rounded product is 2^-9 of the result's
+};
+
+// How results are stored: clamp(v + zero, lo, hi), all in the range of int8_t.
+typedef struct {
+    int32_t zero, lo, hi;
+} emx_result_s8_t;
+
+EMX_INLINE int32_t emx_clamp_s32(int32_t v, int32_t lo, int32_t hi)
+{
+    return emx_max_s32(emx_min_s32(v, hi), lo);
+}
+
+// v << k, where that is a 32-bit number.
+EMX_INLINE int32_t emx_shift_left_s32(int32_t v, int32_t k) { return (int32_t)((uint32_t)v << k); }
+
+// The upper half of a product.
+EMX_INLINE int32_t emx_high_s32(int32_t a, int32_t b) { return (int32_t)((int64_t)a * b >> 32); }
+
+// k = 41 - shift, 0 <= k < 32, acc << k is a 32-bit number. Floors collapse, so it is one rounding.
+EMX_INLINE int32_t emx_requantise_s8(int32_t acc, int32_t m, int32_t k, const emx_result_s8_t *to)
+{
+    const int32_t start = to->zero * (1 << EMX_SCALE_SHIFT) + (1 << (EMX_SCALE_SHIFT - 1));
+    const int32_t v = emx_high_s32(emx_shift_left_s32(acc, k), m) + start;
+    return emx_clamp_s32(v >> EMX_SCALE_SHIFT, to->lo, to->hi);
+}
+
+// v * 2^-shift, v below 2^62 and 1 <= shift <= 62.
+EMX_INLINE int32_t emx_round_wide_s8(int64_t v, int32_t shift, const emx_result_s8_t *to)
+{
+    const int64_t y = ((v + ((int64_t)1 << (shift - 1))) >> shift) + to->zero;
+    return y < to->lo ? to->lo : y > to->hi ? to->hi : (int32_t)y;
+}
+
+// emx_requantise_s8 for all other shifts and sums.
+EMX_INLINE int32_t emx_requantise_wide_s8(int32_t acc, int32_t m, int32_t shift,
+                                          const emx_result_s8_t *to)
+{
+    return emx_round_wide_s8((int64_t)acc * m, shift, to);
+}
+
+#endif
