@@ -147,6 +147,7 @@ def _context(
         "target": program.target.name,
         "requires": program.target.conditions,
         "tile": None if program.target.tile == Tile() else program.target.tile,
+        "dot": _dot(program.target.dot, instances),
         "summary": summary(facts),
         "table": [comment(line) for line in table(plan)],
         "model_hash": facts["model_hash"],
@@ -178,6 +179,12 @@ def _context(
         "locals": aligned_comments([_declaration(v) for v in local]),
         "steps": [_call(s, i, steps, instances) for i, s in enumerate(steps)],
     }
+
+
+def _dot(dot: str, instances: Sequence[Instance]) -> str:
+    """How weights of int8 are packed, "DSP" or "MVE", if there are any and it is special."""
+    packed = any(i.kernel.header.endswith("_s8") for i in instances)
+    return dot.upper() if packed and dot != "generic" else ""
 
 
 def _signature(plan: Plan, options: Options, name: str, *first: str) -> str:
