@@ -9,32 +9,103 @@ from dataclasses import dataclass, replace
 
 from emx.errors import EmxError, Problem
 from emx.ir import Array, Graph, Node, Unsupported, Value, raw
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Rows, Wishes
 from emx.names import Names
 from emx.ops.movement import Copy, Movement, Reshape
 from emx.program import Buffer, Instance, Program, Step
 from emx.quant import Quant
+from emx.stream import ROW_PARAMS, stream_step
 from emx.target import Target
 
 # After NAME_, what the generated C calls its own.
 SYMBOLS = ("weights", "arena", "run", "run_in", "bind_weights", "bound", "code_hash")
 
 
-def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
-    """Bind every node to a kernel. EmxError with all nodes that no kernel can do."""
+@dataclass(frozen=True)
+class Layer:
+    """A node that needs a kernel, and those to choose from, each with a cost."""
+
+    node: Node
+    candidates: tuple[Kernel, ...]
+
+    @property
+    def name(self) -> str:
+        return self.node.output.name
+
+    @property
+    def fastest(self) -> Kernel:
+        return min(self.candidates, key=lambda k: (k.cost, k.scratch_bytes))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A graph whose outputs own their memory (`own_outputs`), and the kernels that it can have.
+
+    layers   its nodes but for those that are views, in order
+    """
+
+    graph: Graph
+    target: Target
+    wishes: Wishes
+    io_arena: bool
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The first layers, to run row by row: the way of each. fed: the input comes in row by row."""
+
+    rows: tuple[Rows, ...]
+    fed: bool = False
+
+
+def select(
+    graph: Graph, target: Target, *, io_arena: bool = False, wishes: Wishes | None = None
+) -> Program:
+    """Bind every node to its fastest kernel. EmxError with all nodes that no kernel can do."""
+    offered = offer(graph, target, wishes or Wishes(), io_arena=io_arena)
+    return bind(offered, {layer.name: layer.fastest for layer in offered.layers})
+
+
+def offer(graph: Graph, target: Target, wishes: Wishes, *, io_arena: bool = False) -> Offer:
+    """All candidates for all layers. EmxError with all nodes that have none."""
     graph = own_outputs(graph)
-    names = Names(f"{graph.name}_{symbol}" for symbol in SYMBOLS)
-    buffers = _Buffers(graph, names, io_arena)
-    kernels, problems = _kernels(graph, buffers, target)
+    views = _places(graph)
+    layers, problems = list[Layer](), list[Problem]()
+    for n in graph.nodes:
+        if n.output.name in views:
+            continue
+        try:
+            kernels = n.op.kernels_for(n, graph.constants, target, wishes)
+            layers.append(Layer(n, tuple(priced(k, n) for k in kernels)))
+        except Unsupported as error:
+            text = str(n).partition("  #")[0]
+            problems.append(Problem(error.what, str(n.origin), text, error.hint))
     if problems:
         raise EmxError.of(problems, "operators of this model have no kernel")
-    instances = _instances(list(kernels.values()), names)
+    return Offer(graph, target, wishes, io_arena, tuple(layers))
+
+
+def priced(kernel: Kernel, node: Node, calls: int = 1) -> Kernel:
+    """With a cost, where the operator predicts none: float kernels on a Cortex-M4F take about
+    that. The node takes `calls` calls."""
+    if kernel.cost:
+        return kernel
+    return replace(kernel, cost=(2 * node.op.macs(node) + 8 * node.output.type.size) // calls)
+
+
+def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) -> Program:
+    """The program in which each layer has the kernel that `picks` names for it; in the group that
+    is one for a row."""
+    graph = offer.graph
+    names = Names(f"{graph.name}_{symbol}" for symbol in SYMBOLS)
+    buffers = _Buffers(graph, names, offer.io_arena)
+    kernels = [picks[layer.name] for layer in offer.layers]
+    streamed = len(group.rows) if group else 0
+    instances = _instances(kernels, streamed, names)
     weights = _Weights()
     steps = []
-    for node in graph.nodes:
-        if node.output.name not in kernels:
-            continue
-        kernel = kernels[node.output.name]
+    for node, kernel in zip((layer.node for layer in offer.layers), kernels, strict=True):
         reads, constants = _operands(node, kernel, graph.constants)
         steps.append(
             Step(
@@ -49,10 +120,19 @@ def select(graph: Graph, target: Target, *, io_arena: bool = False) -> Program:
                 instance=_instance_of(kernel, instances),
             )
         )
+    table: dict[str, Buffer] = buffers.table
+    if group:
+        fed = buffers.of(graph.inputs[0]) if group.fed else None
+        stream = stream_step(steps[:streamed], group.rows, table, fed)
+        inside = {s.writes for s in steps[: streamed - 1]}
+        steps[:streamed] = [stream]
+        table = {n: b for n, b in table.items() if n not in inside}
+        if fed:
+            table[fed] = replace(table[fed], home="rows")
     return Program(
         name=graph.name,
-        target=target,
-        buffers=buffers.table,
+        target=offer.target,
+        buffers=table,
         steps=tuple(steps),
         instances=tuple(instances),
         weights=weights.table,
@@ -148,24 +228,6 @@ class _Buffers:
         self.table[name] = Buffer(name, v.type, home, v.name, quant)
 
 
-def _kernels(
-    graph: Graph, buffers: _Buffers, target: Target
-) -> tuple[dict[str, Kernel], list[Problem]]:
-    """Output name -> kernel, for all nodes whose output is not a view."""
-    kernels: dict[str, Kernel] = {}
-    problems: list[Problem] = []
-    for n in graph.nodes:
-        if not buffers.has_kernel(n.output):
-            continue
-        try:
-            kernels[n.output.name] = n.op.kernel_for(n, graph.constants, target)
-        except Unsupported as error:
-            problems.append(
-                Problem(error.what, str(n.origin), str(n).partition("  #")[0], error.hint)
-            )
-    return kernels, problems
-
-
 def _operands(
     node: Node, kernel: Kernel, constants: Mapping[str, Array]
 ) -> tuple[dict[str, Value], dict[str, tuple[str, Array]]]:
@@ -176,7 +238,9 @@ def _operands(
     reads = {k: node.inputs[i] for k, i in kernel.inputs.items()}
     used = set(kernel.inputs.values())
     rest = [v.name for i, v in enumerate(node.inputs) if i not in used and v.name in constants]
-    packed = {k: (name, data) for (k, data), name in zip(kernel.weights.items(), rest, strict=True)}
+    packed = {
+        k: (name, data) for (k, data), name in zip(kernel.weights.items(), rest, strict=False)
+    }
     for k in [k for k, v in reads.items() if v.name in constants]:
         v = reads.pop(k)
         packed[k] = (v.name, constants[v.name])
@@ -206,17 +270,23 @@ def _identity(kernel: Kernel) -> tuple[object, ...]:
     return kernel.function, key, kernel.scalars, kernel.operands
 
 
-def _instances(kernels: Sequence[Kernel], names: Names) -> list[Instance]:
-    groups: dict[tuple[object, ...], list[Kernel]] = {}
-    for k in kernels:
-        groups.setdefault(_identity(k), []).append(k)
+def _instances(kernels: Sequence[Kernel], streamed: int, names: Names) -> list[Instance]:
+    """The first `streamed` kernels compute rows: which, is only known at run time."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, k in enumerate(kernels):
+        groups.setdefault(_identity(k), []).append(i)
     instances: list[Instance] = []
     count: dict[str, int] = {}
     for members in groups.values():
-        first = members[0]
+        first = kernels[members[0]]
         name = first.function.removeprefix("emx_")
         count[name] = count.get(name, -1) + 1
-        varying = [f for f in first.params if any(m.params[f] != first.params[f] for m in members)]
+        varying = [
+            f
+            for f in first.params
+            if (members[0] < streamed and f in ROW_PARAMS and f not in first.key)
+            or any(kernels[m].params[f] != first.params[f] for m in members)
+        ]
         unique = names.unique(f"{name}_{count[name]}")
         instances.append(Instance(unique, first, tuple(varying)))
     return instances
