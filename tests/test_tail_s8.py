@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from emx.fixed import log2, reciprocal
+from emx.fixed import log2, reciprocal, rsqrt
 from emx.ir import Array
 from emx.ops.concat import Concat
 from emx.ops.gather import Gather
+from emx.ops.layer_norm_s8 import LayerNormS8, norm_parameters
 from emx.ops.movement import Expand, Pad, Permute, Slice
 from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.resample import Resample
@@ -134,6 +135,55 @@ def test_reductions_are_pytorch(case: Case) -> None:
     assert most <= 1 and rate < 4e-3
 
 
+def norm_case(
+    name: str,
+    x: Quant,
+    y: Quant,
+    *shape: int,
+    eps: float = 1e-5,
+    rms: bool = False,
+    spread: int = 128,
+) -> Case:
+    """Rows that are wide, narrow around any centre, and constant."""
+    w, b = R.normal(1, 0.5, shape[-1]), R.normal(0, 0.5, shape[-1]) * (not rms)
+    m, c, s = norm_parameters(w.astype(np.float32), b.astype(np.float32), y)
+    wide = R.integers(-spread, spread, (3, *shape)) >> R.integers(0, 8, (3, *shape[:-1], 1))
+    centre = R.integers(-128, 128, (3, *shape[:-1], 1))
+    rows = np.clip(wide + np.where(wide.any(-1, keepdims=True), centre, 9), -128, 127)
+    case = Case(name, LayerNormS8(eps, s, x, y, not rms), (rows.astype(np.int8),), (m, c))
+    FLOATS[name] = (w.astype(np.float32), b.astype(np.float32))
+    return case
+
+
+FLOATS: dict[str, tuple[Array, Array]] = {}
+NORM = Quant(0.05, 13)
+NORMS = [
+    norm_case("norm_0", NORM, Quant(0.03, -4), 1),
+    norm_case("norm_1", NORM, Quant(0.03, -4), 5, 7, 32),
+    norm_case("norm_2", NORM, Quant(0.03, -4), 40, 100, eps=1e-2),
+    norm_case("norm_3", Quant(3e-4, -128), Quant(0.02, -4), 40, 33, eps=1e-5),
+    norm_case("norm_4", Quant(2.0, 0), Quant(0.1, -4, lo=-90, hi=90), 9, 384, eps=1e-12),
+    norm_case("norm_5", Quant(2.0, 0), Quant(0.2, -4), 2, 5000),
+    norm_case("norm_6", NORM, Quant(0.03, -4), 200, 16, spread=2),
+    norm_case("rms_0", NORM, Quant(0.03, -4), 1, rms=True),
+    norm_case("rms_1", NORM, Quant(0.03, -4), 50, 32, rms=True),
+    norm_case("rms_2", Quant(0.01, -128), Quant(0.03, -4), 9, 384, eps=1e-2, rms=True),
+]
+
+
+@pytest.mark.parametrize("case", NORMS, ids=lambda c: c.name)
+def test_norms_are_pytorch(case: Case) -> None:
+    op = case.op
+    assert isinstance(op, LayerNormS8)
+    x = t(case.inputs[0], op.x).double()
+    w, b = (torch.tensor(v).double() for v in FLOATS[case.name])
+    n = (w.numel(),)
+    layer_norm, rms_norm = torch.nn.functional.layer_norm, torch.nn.functional.rms_norm
+    want = layer_norm(x, n, w, b, op.eps) if op.centred else rms_norm(x, n, w, op.eps)
+    most, rate = steps_from(case, want.float(), op.y)
+    assert most <= 1 and rate < 2e-3
+
+
 @pytest.mark.parametrize("case", SOFTMAXES, ids=lambda c: c.name)
 def test_softmax_is_pytorch(case: Case) -> None:
     op = case.op
@@ -154,9 +204,11 @@ def test_fixed_point_functions() -> None:
     assert r.max() < 2**32 and error.min() >= 0 and (error * n).max() < 2**34
     off = np.log2(n / 2**31) * 2**20 - log2(n)
     assert off.min() >= -1e-6 and off.max() < 1.1
+    n = n >> R.integers(0, 2, n.shape)
+    assert np.abs(rsqrt(n) * np.sqrt(n) / 2**46 - 1).max() < 2**-24
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
-    run_cases([*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS], tmp_path, machine)
+    run_cases([*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS, *NORMS], tmp_path, machine)

@@ -32,3 +32,27 @@ def log2(n: Array) -> Array:
         over = square >> top > 0
         n, y = np.where(over, square >> one, square), y * 2 + over
     return y
+
+
+def high(a: Array, b: Array) -> Array:
+    """floor(a * b / 2^32), |a * b| < 2^63."""
+    return np.asarray(np.asarray(a, np.int64) * b >> 32)
+
+
+def normalise_even(v: Array) -> tuple[Array, Array]:
+    """(n, e): n = floor(v / 2^(2e)), 2^30 <= n < 2^32; 1 <= v < 2^63. e may be negative."""
+    n, e = np.array(v, np.int64), np.zeros(np.shape(v), np.int64)
+    while (big := n >> 32 > 0).any():
+        n, e = np.where(big, n >> 2, n), e + big
+    while (small := n >> 30 == 0).any():
+        n, e = np.where(small, n << 2, n), e - small
+    return n, e
+
+
+def rsqrt(n: Array) -> Array:
+    """2^46 / sqrt(n) for 2^30 <= n < 2^32, but for 2^-24 of it: a straight line, then three steps
+    of Newton's method."""
+    y = 2287070085 - high(n, 1304596316)
+    for _ in range(3):
+        y = y * ((3 << 28) - high(high(y, y), n)) >> 29
+    return np.asarray(y)

@@ -60,4 +60,29 @@ EMX_INLINE uint32_t emx_log2_u32(uint32_t n)
     return y;
 }
 
+// *v as n * 2^(2e), rounded down, with 2^30 <= n; returns e. 1 <= *v < 2^63.
+EMX_INLINE int32_t emx_normalise_even_u64(uint64_t *v)
+{
+    int32_t e = 0;
+    for (; *v >> 32; *v >>= 2) {
+        e++;
+    }
+    for (; *v >> 30 == 0; *v <<= 2) {
+        e--;
+    }
+    return e;
+}
+
+// 2^46 / sqrt(n) for 2^30 <= n, but for 2^-24 of it: a straight line, then three steps of Newton's
+// method.
+EMX_INLINE uint32_t emx_rsqrt_u32(uint32_t n)
+{
+    uint32_t y = 2287070085u - emx_high_u32(n, 1304596316u);
+    for (int i = 0; i < 3; i++) {
+        const uint32_t rest = (3u << 28) - emx_high_u32(emx_high_u32(y, y), n);
+        y = (uint32_t)((uint64_t)y * rest >> 29);
+    }
+    return y;
+}
+
 #endif
