@@ -110,7 +110,7 @@ def test_floats_in_and_out_of_integers() -> None:
     y = sigmoid_by_hand(quantised_by_hand(vectors().inputs["x"])).astype(np.float32)
     np.testing.assert_array_equal(want.outputs["y"], (y - QY.zero) * np.float32(QY.scale))
     assert want.outputs["y"].dtype == np.float32
-    assert set(want.tolerances.values()) == {EXACT}
+    assert {*want.tolerances.values(), *want.layer_tolerances.values()} == {EXACT}
 
 
 def test_what_is_not_quantised_is_as_pytorch_gave_it() -> None:
@@ -119,7 +119,7 @@ def test_what_is_not_quantised_is_as_pytorch_gave_it() -> None:
     assert want.source == PYTORCH
     np.testing.assert_array_equal(want.outputs["y"], 0 * want.inputs["x"])
     np.testing.assert_array_equal(want.layers["softmax_0"], layer)
-    assert set(want.tolerances.values()) == {FLOATS}
+    assert {*want.tolerances.values(), *want.layer_tolerances.values()} == {FLOATS}
 
 
 def test_tolerance_follows_a_layer_in_float() -> None:

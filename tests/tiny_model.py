@@ -15,6 +15,7 @@ import numpy as np
 
 from emx.bundle import Bundle, Ref, Vectors
 from emx.ir import Array, TensorType
+from emx.twin import PYTORCH, Expected, Tolerance
 
 N, VECTORS = 8, 3
 W = np.linspace(-1, 2, N, dtype=np.float32)
@@ -95,7 +96,7 @@ class Tiny:
     flip_vector: int = -1
     bundle: Bundle = field(default_factory=lambda: tiny_bundle())
 
-    def __call__(self, directory: Path, *, taps: bool = False, empty_run: bool = False) -> None:
+    def __call__(self, directory: Path, *, taps: bool = False, empty_run: bool = False) -> Expected:
         weights, vectors = _raw(W, B), _raw(X, SCALED[:1], Y)
         row = 4 * N
         facts = {"n": N, "row": row, "vectors": VECTORS, "tapped": str(taps).lower()}
@@ -113,6 +114,10 @@ class Tiny:
         ):
             (directory / f"tiny_{blob}.c").write_text(_blob(blob, data, flip))
         (directory / "tiny.json").write_text(json.dumps(MANIFEST))
+        layers = {"scale": SCALED[0], "shift": Y[0]}
+        tolerance = Tolerance(1e-4, 1e-6)
+        bounds = dict.fromkeys(layers, tolerance)
+        return Expected(PYTORCH, {"x": X}, {"y": Y}, layers, {"y": tolerance}, bounds)
 
 
 MANIFEST = {

@@ -16,6 +16,7 @@ from emx.blob import Blob
 from emx.budget import check_memory
 from emx.build import Generate, find_machine, machine_names
 from emx.bundle import Bundle
+from emx.converted import distances
 from emx.emit import Artifacts, emit
 from emx.errors import EmxError
 from emx.exporter import export
@@ -26,7 +27,7 @@ from emx.plan import plan
 from emx.select import own_outputs, select
 from emx.target import TARGETS, Target, find_target
 from emx.testrun import build_test
-from emx.twin import Expected, Tolerance, expected
+from emx.twin import Expected, Tolerance, expected, is_quantised
 from emx.verifier import VerifyReport
 from emx.verifier import verify as _verify
 from emx.version import VERSION
@@ -50,24 +51,29 @@ def compile(
 
 def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
     """The whole way from a bundle to C, in memory."""
+    graph = _lower(bundle, options)
+    wanted = _wanted(graph, bundle, options) if options.test else None
+    return _emit(graph, bundle, target, options, wanted)
+
+
+def _lower(bundle: Bundle, options: Options) -> Graph:
+    """The graph from which kernels are selected."""
     check_inputs = _first_vector(bundle) if options.check_passes else None
-    graph = load(bundle)
-    graph = own_outputs(passes.run(graph, check=check_inputs, dump=options.dump_ir))
+    return own_outputs(passes.run(load(bundle), check=check_inputs, dump=options.dump_ir))
+
+
+def _wanted(graph: Graph, bundle: Bundle, options: Options) -> Expected:
+    return expected(graph, bundle.vectors, Tolerance(options.rtol, options.atol))
+
+
+def _emit(
+    graph: Graph, bundle: Bundle, target: Target, options: Options, wanted: Expected | None
+) -> Artifacts:
     program = select(graph, target, io_arena=options.io_arena)
     planned = plan(program)
     check_plan.check(planned)
     check_memory(planned, options)
-    return emit(
-        planned,
-        options,
-        model_hash=bundle.model_hash,
-        expected=_expected(graph, bundle, options) if options.test else None,
-        version=VERSION,
-    )
-
-
-def _expected(graph: Graph, bundle: Bundle, options: Options) -> Expected:
-    return expected(graph, bundle.vectors, Tolerance(options.rtol, options.atol))
+    return emit(planned, options, model_hash=bundle.model_hash, expected=wanted, version=VERSION)
 
 
 def check(bundle: Bundle, *, target: str = "generic", options: Options | None = None) -> Artifacts:
@@ -101,9 +107,17 @@ def verify(
     options: Options | None = None,
 ) -> VerifyReport:
     """Generate, build and run the model on the host or a board's emulator, and compare its outputs
-    (with `layers` every step) with PyTorch's; emx.verifier documents the parameters."""
-    writer = _writer(bundle, target, options or Options())
-    return _verify(bundle, writer, target=target, rtol=rtol, atol=atol, layers=layers, dump=dump)
+    (with `layers` every step) with PyTorch's, those of integers with their twin's; emx.verifier
+    documents the parameters. A float passes if |d| <= atol + rtol * (its tensor's largest |y|)."""
+    options = replace(options or Options(), rtol=rtol, atol=atol)
+    graph = _lower(bundle, options)
+    wanted = _wanted(graph, bundle, options)
+    writer = _writer(graph, bundle, target, options, wanted)
+    report = _verify(bundle, writer, target=target, layers=layers, dump=dump)
+    if not is_quantised(graph):
+        return report
+    found = distances(graph, bundle.vectors, wanted.outputs)
+    return replace(report, ok=report.ok and found.ok, distances=found)
 
 
 def bench(
@@ -118,17 +132,24 @@ def bench(
 
     `optimize` is the compiler's level: "3" is -O3, "s" is -Os.
     """
-    writer = _writer(bundle, target, options or Options())
+    options = options or Options()
+    graph = _lower(bundle, options)
+    writer = _writer(graph, bundle, target, options, _wanted(graph, bundle, options))
     return _bench(bundle, writer, target=target, layers=layers, optimize=optimize)
 
 
-def _writer(bundle: Bundle, target: str, options: Options) -> Generate:
+def _writer(
+    graph: Graph, bundle: Bundle, target: str, options: Options, wanted: Expected
+) -> Generate:
     """What verify and bench call for the C of a test program."""
     row = find_target(find_machine(target).target)
 
-    def write_test(directory: Path, *, taps: bool, empty_run: bool) -> None:
+    def write_test(directory: Path, *, taps: bool, empty_run: bool) -> Expected:
         asked = replace(options, test=True, taps=taps, empty_run=empty_run)
-        write(generate(bundle, row, asked), directory)
+        artifacts = _emit(graph, bundle, row, asked, wanted)
+        write(artifacts, directory)
+        assert artifacts.expected
+        return artifacts.expected
 
     return write_test
 

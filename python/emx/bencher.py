@@ -24,6 +24,7 @@ from emx.compare import compare
 from emx.errors import EmxError
 from emx.stack import USAGE_FLAG, read_usage, stack_bound
 from emx.testrun import OUTPUT, STACK, TICKS, WHOLE, Record, build_test, crashed, read_records
+from emx.twin import Expected
 
 _FILE = "emx_bench.bin"
 _NOT_CODE = (".emx_weights", ".emx_vectors")
@@ -113,8 +114,6 @@ def bench(
     target: str,
     layers: bool = False,
     optimize: str = "3",
-    rtol: float = 1e-4,
-    atol: float = 1e-6,
 ) -> BenchReport:
     """Measure on a board's emulator. Wrong outputs are an EmxError: their cost says nothing."""
     machine = find_machine(target)
@@ -127,10 +126,10 @@ def bench(
         for kind in ("model", "empty", *(("tapped",) if layers else ())):
             directory = Path(temporary, kind)
             directory.mkdir()
-            generate(directory, taps=kind == "tapped", empty_run=kind == "empty")
+            expected = generate(directory, taps=kind == "tapped", empty_run=kind == "empty")
             images[kind], records = _image(machine, directory, bundle.name, flags)
             if kind != "empty":
-                _require_right(bundle, machine, records, rtol, atol)
+                _require_right(expected, machine, records)
         manifest = json.loads(Path(temporary, "model", f"{bundle.name}.json").read_text())
     every = " ".join((*flags, CONTRACT, *machine.flags))
     return _report(manifest, target, every, images)
@@ -169,16 +168,14 @@ def _layers(manifest: Mapping[str, Any], tapped: _Image) -> tuple[LayerCost, ...
     )
 
 
-def _require_right(
-    bundle: Bundle, machine: Machine, records: list[Record], rtol: float, atol: float
-) -> None:
+def _require_right(expected: Expected, machine: Machine, records: list[Record]) -> None:
     """The program runs vector 0 only."""
     device = {r.index: r.data for r in records if r.kind == OUTPUT}
-    for index, (name, _) in enumerate(bundle.outputs):
-        eager = bundle.vectors.outputs[name]
-        values = np.frombuffer(device[index], eager.dtype).reshape(eager.shape[1:])
-        scale = np.abs(eager[np.isfinite(eager)]).max(initial=0)
-        d = compare(values, eager[0], rtol=0, atol=atol + rtol * float(scale))
+    for index, (name, want) in enumerate(expected.outputs.items()):
+        values = np.frombuffer(device[index], want.dtype).reshape(want.shape[1:])
+        scale = np.abs(want[np.isfinite(want)]).max(initial=0)
+        tolerance = expected.tolerances[name]
+        d = compare(values, want[0], rtol=0, atol=tolerance.atol + tolerance.rtol * float(scale))
         if not d.ok:
             raise EmxError(
                 f"output {name} is wrong on {machine.name}: max abs {d.max_abs:.3g}",

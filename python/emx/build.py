@@ -10,10 +10,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emx.errors import EmxError
 from emx.paths import root
+
+if TYPE_CHECKING:
+    from emx.twin import Expected
 
 STANDARD = "-std=gnu11"
 FLAGS = ("-O3", STANDARD)
@@ -33,9 +36,10 @@ class TooLarge(EmxError):
 
 
 class Generate(Protocol):
-    """Writes the C of a model and of its test, NAME*.c and what they embed, into a directory."""
+    """Writes the C of a model and of its test, NAME*.c and what they embed, into a directory, and
+    gives what the test expects, by step."""
 
-    def __call__(self, directory: Path, *, taps: bool, empty_run: bool) -> None: ...
+    def __call__(self, directory: Path, *, taps: bool, empty_run: bool) -> Expected: ...
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,20 @@ def compare(device: Array, eager: Array, rtol: float, atol: float) -> Difference
         eager=float(b[worst]),
         ok=max_abs <= atol + rtol * scale,
     )
+
+
+def finite_or_null(row: Mapping[str, object]) -> dict[str, object]:
+    """For JSON, which has no other numbers."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip()
+        for r in (head, *rows)
+    ]
 
 
 def _max_ulp(device: Array, eager: Array) -> int:

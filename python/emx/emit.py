@@ -31,16 +31,18 @@ from emx.options import Options
 from emx.program import ALIGN, Buffer, Instance, Plan, Step, padded
 from emx.report import manifest, summary, table
 from emx.target import Tile
-from emx.testdata import test_tables, vector_blob
+from emx.testdata import of_steps, test_tables, vector_blob
 from emx.twin import Expected
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Generated files by name, and the manifest (docs/output-format.md) that is one of them."""
+    """Generated files by name, and the manifest (docs/output-format.md) that is one of them.
+    `expected`, by step: what the test asks for, if there is one."""
 
     files: Mapping[str, bytes | Blob]
     manifest: Mapping[str, Any]
+    expected: Expected | None = None
 
 
 def emit(
@@ -67,14 +69,15 @@ def emit(
         section = options.weights_section or f".rodata.emx_weights.{name}"
         text[f"{name}_weights.c"] = _blob_source(name, "weights", file, section, options, version)
     if expected:
-        test = vector_blob(plan, expected)
+        expected = of_steps(plan, expected)
+        test = vector_blob(expected)
         binary[f"{name}_vectors.bin"] = test
         section = f".rodata.emx_vectors.{name}"
         text[f"{name}_vectors.c"] = _blob_source(name, "vectors", test, section, options, version)
         text[f"{name}_test.c"] = _render(
             "test.c.j2", {**context, **test_tables(plan, blob, test, expected)}
         )
-    return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts)
+    return Artifacts({**{k: v.encode() for k, v in text.items()}, **binary}, facts, expected)
 
 
 def _code_hash(name: str, context: Mapping[str, Any]) -> str:

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from emx.ir import Array, Graph
 
 
-def interpret(graph: Graph, inputs: Sequence[Array]) -> dict[str, Array]:
-    """Every value of the graph by name. Floating-point inputs and constants become float64."""
+def interpret(
+    graph: Graph, inputs: Sequence[Array], given: Mapping[str, Array] = MappingProxyType({})
+) -> dict[str, Array]:
+    """Every value of the graph by name. Floating-point inputs and constants become float64.
+    `given`: values that operators read instead of those that the graph computes."""
     env = {v.name: _wide(x) for v, x in zip(graph.inputs, inputs, strict=True)}
     env.update({name: _wide(data) for name, data in graph.constants.items()})
     with np.errstate(all="ignore"):  # infinities and NaN are values like others
         for n in graph.nodes:
-            env[n.output.name] = n.op.reference(*(env[v.name] for v in n.inputs))
+            reads = (_wide(given[v.name]) if v.name in given else env[v.name] for v in n.inputs)
+            env[n.output.name] = n.op.reference(*reads)
     return env
 
 

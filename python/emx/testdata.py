@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from emx.blob import Blob, crc32
@@ -11,20 +12,23 @@ from emx.program import Plan, Step
 from emx.twin import EXACT, Expected, Tolerance
 
 
-def vector_blob(plan: Plan, expected: Expected) -> Blob:
+def of_steps(plan: Plan, expected: Expected) -> Expected:
+    """The same with layers by step name, in the order of the steps."""
+    values = {s.name: plan.program.buffers[s.writes].value for s in plan.program.steps}
+    layers = {s: expected.layers[v] for s, v in values.items() if v in expected.layers}
+    bounds = {s: expected.layer_tolerances[values[s]] for s in layers}
+    return replace(expected, layers=layers, layer_tolerances=bounds)
+
+
+def vector_blob(expected: Expected) -> Blob:
     """Inputs, outputs, and the value of every step in the kernel's layout."""
-    tensors = {f"x {n}": expected.inputs[n] for n, _ in plan.program.inputs}
-    tensors |= {f"y {n}": expected.outputs[n] for n, _ in plan.program.outputs}
-    for s in plan.program.steps:
-        layer = expected.layers.get(plan.program.buffers[s.writes].value)
-        if layer is not None:
-            tensors[f"layer {s.name}"] = layer
-    return Blob(tensors)
+    groups = {"x": expected.inputs, "y": expected.outputs, "layer": expected.layers}
+    return Blob({f"{k} {n}": data for k, arrays in groups.items() for n, data in arrays.items()})
 
 
 def test_tables(plan: Plan, blob: Blob, test: Blob, expected: Expected) -> dict[str, Any]:
     """What NAME_test.c says of inputs, outputs, steps and weights: names, places, tolerances,
-    checksums. `blob` has the weights, `test` what vector_blob() gave."""
+    checksums. `expected` is by step; `blob` has the weights, `test` what vector_blob() gave."""
     program = plan.program
     first: dict[str, int] = {}
     for i, s in enumerate(program.steps):
@@ -71,5 +75,5 @@ def _step(s: Step, plan: Plan, test: Blob, expected: Expected) -> dict[str, Any]
         "test_type": test_type(b.type.dtype),
         "bytes": 0 if at is None else b.type.bytes,
         "at": at or 0,
-        **_tolerance(expected.tolerances.get(b.value, EXACT)),
+        **_tolerance(expected.layer_tolerances.get(s.name, EXACT)),
     }

@@ -13,7 +13,7 @@ from emx.errors import EmxError
 from emx.paths import root
 
 # Record kinds of runtime/testing/emx_dump.h.
-OUTPUT, STEP, WANT, TICKS, STACK = 1, 2, 3, 4, 5
+OUTPUT, STEP, TICKS, STACK = 1, 2, 3, 4
 WHOLE = 0xFFFF
 # Exit codes of runtime/testing/emx_test.c.
 PASSED, DIFFERS, REFUSED = 0, 1, 2

@@ -46,8 +46,9 @@ class Expected:
 
     source      who says so: PYTORCH or TWIN
     inputs, outputs   by name; first axis: test vector
-    layers      value name -> what a step writes for test vector 0, laid out as the step does
-    tolerances  output or value name -> its tolerance
+    layers      what steps write for test vector 0, laid out as they do, by value name; of
+                emx.testdata.of_steps(), by step name
+    tolerances, layer_tolerances   of outputs and layers, by the same names
     """
 
     source: str
@@ -55,6 +56,7 @@ class Expected:
     outputs: Mapping[str, Array]
     layers: Mapping[str, Array]
     tolerances: Mapping[str, Tolerance]
+    layer_tolerances: Mapping[str, Tolerance]
 
     @property
     def count(self) -> int:
@@ -69,7 +71,7 @@ def expected(graph: Graph, vectors: Vectors, floats: Tolerance) -> Expected:
     values = tolerances(graph, floats)
     outputs = zip(graph.output_names, graph.outputs, strict=True)
     by_name = {name: values[v.name] for name, v in outputs}
-    return Expected(TWIN, twin.inputs, twin.outputs, twin.layers, values | by_name)
+    return Expected(TWIN, twin.inputs, twin.outputs, twin.layers, by_name, values)
 
 
 def is_quantised(graph: Graph) -> bool:
@@ -143,12 +145,13 @@ def _rough(n: Node) -> Tolerance:
 
 
 def _by_pytorch(graph: Graph, vectors: Vectors, floats: Tolerance) -> Expected:
+    def tolerance(v: Value) -> Tolerance:
+        return floats if v.type.dtype is DType.F32 else EXACT
+
     layers = eager_layers(graph, vectors)
-    outputs = zip(graph.output_names, graph.outputs, strict=True)
-    types = {v.name: v.type.dtype for n in graph.nodes for v in n.outputs}
-    types |= {name: v.type.dtype for name, v in outputs}
-    bounds = {name: floats if dtype is DType.F32 else EXACT for name, dtype in types.items()}
-    return Expected(PYTORCH, vectors.inputs, vectors.outputs, layers, bounds)
+    outputs = dict(zip(graph.output_names, map(tolerance, graph.outputs), strict=True))
+    values = {n.output.name: tolerance(n.output) for n in graph.nodes}
+    return Expected(PYTORCH, vectors.inputs, vectors.outputs, layers, outputs, values)
 
 
 def eager_layers(graph: Graph, vectors: Vectors) -> dict[str, Array]:
@@ -158,12 +161,19 @@ def eager_layers(graph: Graph, vectors: Vectors) -> dict[str, Array]:
     for n in reversed(graph.nodes):
         v = n.output
         data = vectors.layers.get(v.eager.name) if v.eager else None
-        if v.eager and data is not None and data.dtype == v.type.dtype.numpy:
-            layers[v.name] = data.transpose(v.eager.perm).reshape(v.type.dims)
+        if v.eager and data is not None:
+            data = _signed(data) if v.type.dtype is DType.S8 else data
+            if data.dtype == v.type.dtype.numpy:
+                layers[v.name] = data.transpose(v.eager.perm).reshape(v.type.dims)
         if isinstance(n.op, Reshape) and v.name in layers:
             x = n.inputs[0]
             layers.setdefault(x.name, layers[v.name].reshape(x.type.dims))
     return layers
+
+
+def _signed(data: Array) -> Array:
+    """What PyTorch has as uint8 is int8 here, 128 less."""
+    return (data ^ np.uint8(128)).view(np.int8) if data.dtype == np.uint8 else data
 
 
 def _typed(env: Mapping[str, Array], v: Value) -> Array:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the generated C compute what PyTorch computed? On the host or on a board's emulator."""
+"""Does the generated C compute what it should? On the host or on a board's emulator."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 
 from emx.build import Generate, Machine, find_machine, run
 from emx.bundle import Bundle
-from emx.compare import Difference, compare
+from emx.compare import Difference, columns, compare, finite_or_null
+from emx.converted import Distances
 from emx.errors import EmxError
 from emx.ir import Array
 from emx.testrun import (
@@ -23,12 +24,12 @@ from emx.testrun import (
     PASSED,
     REFUSED,
     STEP,
-    WANT,
     Record,
     build_test,
     crashed,
     read_records,
 )
+from emx.twin import PYTORCH, TWIN, Expected, Tolerance
 
 _DUMP = "emx_dump.bin"
 
@@ -50,28 +51,33 @@ class LayerReport(Difference):
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """`ok`: every output, and with `layers` every layer, is within the tolerance."""
+    """`ok`: every output, and with `layers` every layer, is within its tolerance of what `source`
+    gave; of a quantised model, whose C is compared with its twin, `distances` says how far that is
+    from PyTorch."""
 
     ok: bool
     target: str
     outputs: tuple[OutputReport, ...]
     layers: tuple[LayerReport, ...] = ()
+    source: str = PYTORCH
+    distances: Distances | None = None
 
     @property
     def diverging(self) -> LayerReport | None:
-        """The first layer, in order of execution, that differs from PyTorch."""
+        """The first layer, in order of execution, that differs from what it should be."""
         return next((layer for layer in self.layers if not layer.ok), None)
 
     def to_dict(self) -> dict[str, object]:
         """As JSON, docs/cli.md; numbers that are not finite become null."""
         metrics = ("max_abs", "rel", "max_ulp", "sqnr_db")
         layer = ("name", "module", "source", "kernel", "max_abs", "rel", "ok")
-        return {
+        report: dict[str, object] = {
             "ok": self.ok,
             "target": self.target,
             "outputs": [_row(out, ("name", *metrics)) for out in self.outputs],
             "layers": [_row(step, layer) for step in self.layers],
         }
+        return report | ({"pytorch": self.distances.to_dict()} if self.distances else {})
 
     def __str__(self) -> str:
         head = ("output", "max abs", "rel", "max ULP", "SQNR")
@@ -79,17 +85,21 @@ class VerifyReport:
             (o.name, f"{o.max_abs:.3g}", f"{o.rel:.3g}", str(o.max_ulp), f"{o.sqnr_db:.1f} dB")
             for o in self.outputs
         ]
-        lines = _columns(head, rows)
+        lines = columns(head, rows)
         if self.layers:
             table = [
                 (n.name, f"{n.max_abs:.3g}", f"{n.rel:.3g}", "" if n.ok else "DIVERGES", n.source)
                 for n in self.layers
             ]
-            lines += ["", *_columns(("layer", "max abs", "rel", "", "source"), table)]
+            lines += ["", *columns(("layer", "max abs", "rel", "", "source"), table)]
         if bad := self.diverging:
-            lines += ["", *_diverging(bad)]
-        verdict = "agrees with" if self.ok else "DIFFERS from"
-        return "\n".join([*lines, "", f"{self.target} {verdict} PyTorch"])
+            lines += ["", *_diverging(bad, self.source)]
+        right = all(r.ok for r in (*self.outputs, *self.layers))
+        lines += ["", f"{self.target} {'agrees with' if right else 'DIFFERS from'} {self.source}"]
+        return "\n".join(lines + self._distances())
+
+    def _distances(self) -> list[str]:
+        return ["", *self.distances.lines(layers=bool(self.layers))] if self.distances else []
 
 
 def verify(
@@ -97,42 +107,39 @@ def verify(
     generate: Generate,
     *,
     target: str = "host",
-    rtol: float = 1e-4,
-    atol: float = 1e-6,
     layers: bool = False,
     dump: Path | None = None,
 ) -> VerifyReport:
-    """Generate, build and run the model on its test vectors, and compare with the eager outputs.
+    """Generate, build and run the model on its test vectors, and compare with what is expected.
 
-    An element passes if |d| <= atol + rtol * (largest |eager| of its tensor). `dump` receives
-    inputs/NAME.npy, eager/NAME.npy and device/NAME.npy, first axis: test vector. A program that
-    cannot be built or does not reach its end is an EmxError.
+    `dump` receives inputs/NAME.npy, eager/NAME.npy, device/NAME.npy and, of a quantised model,
+    twin/NAME.npy; first axis: test vector. A program that cannot be built or does not reach its end
+    is an EmxError.
     """
     machine = find_machine(target)
     with tempfile.TemporaryDirectory(prefix="emx-verify-") as temporary:
         directory = Path(temporary)
-        generate(directory, taps=layers, empty_run=False)
+        expected = generate(directory, taps=layers, empty_run=False)
         records = _run(machine, directory, bundle.name)
-        steps = _steps(directory, bundle.name, records, rtol, atol) if layers else ()
-    device = device_outputs(bundle, records)
+        steps = _steps(directory, bundle.name, records, expected) if layers else ()
+    device = device_outputs(expected, records)
     if dump is not None:
-        _save(dump, bundle, device)
+        _save(dump, bundle, expected, device)
     outputs = [
-        OutputReport(name=name, **asdict(compare(device[name], eager, rtol, atol)))
-        for name, eager in bundle.vectors.outputs.items()
+        OutputReport(name=name, **asdict(_compare(device[name], want, expected.tolerances[name])))
+        for name, want in expected.outputs.items()
     ]
     ok = all(o.ok for o in outputs) and all(s.ok for s in steps)
-    return VerifyReport(ok, target, tuple(outputs), steps)
+    return VerifyReport(ok, target, tuple(outputs), steps, expected.source)
 
 
-def device_outputs(bundle: Bundle, records: list[Record]) -> dict[str, Array]:
-    """The outputs that a program dumped, shaped as the bundle's (first axis: vector)."""
+def device_outputs(expected: Expected, records: list[Record]) -> dict[str, Array]:
+    """The outputs that a program dumped, shaped as those expected (first axis: vector)."""
     outputs = {}
-    for index, (name, _) in enumerate(bundle.outputs):
-        eager = bundle.vectors.outputs[name]
+    for index, (name, want) in enumerate(expected.outputs.items()):
         parts = [r.data for r in records if r.kind == OUTPUT and r.index == index]
-        values = np.frombuffer(b"".join(parts), eager.dtype)
-        outputs[name] = values.reshape(len(parts), *eager.shape[1:])
+        values = np.frombuffer(b"".join(parts), want.dtype)
+        outputs[name] = values.reshape(len(parts), *want.shape[1:])
     return outputs
 
 
@@ -152,23 +159,28 @@ def _run(machine: Machine, directory: Path, name: str) -> list[Record]:
 
 
 def _steps(
-    directory: Path, name: str, records: list[Record], rtol: float, atol: float
+    directory: Path, name: str, records: list[Record], expected: Expected
 ) -> tuple[LayerReport, ...]:
     manifest = json.loads((directory / f"{name}.json").read_text())
     facts: Mapping[int, Any] = {layer["step"]: layer for layer in manifest["layers"]}
-    eager = {r.index: r.data for r in records if r.kind == WANT}
     reports = []
-    for r in records:
-        if r.kind != STEP:
-            continue
-        d = compare(np.frombuffer(r.data, "<f4"), np.frombuffer(eager[r.index], "<f4"), rtol, atol)
+    for r in (r for r in records if r.kind == STEP):
         about = {key: facts[r.index][key] for key in ("name", "module", "source", "kernel")}
+        want = expected.layers[about["name"]].ravel()
+        tolerance = expected.layer_tolerances[about["name"]]
+        d = _compare(np.frombuffer(r.data, want.dtype), want, tolerance)
         reports.append(LayerReport(**about, **asdict(d)))
     return tuple(reports)
 
 
-def _save(directory: Path, bundle: Bundle, device: Mapping[str, Array]) -> None:
-    groups = {"inputs": bundle.vectors.inputs, "eager": bundle.vectors.outputs, "device": device}
+def _compare(device: Array, want: Array, tolerance: Tolerance) -> Difference:
+    return compare(device, want, tolerance.rtol, tolerance.atol)
+
+
+def _save(directory: Path, bundle: Bundle, expected: Expected, device: Mapping[str, Array]) -> None:
+    groups = {"inputs": expected.inputs, "eager": bundle.vectors.outputs, "device": device}
+    if expected.source == TWIN:
+        groups["twin"] = expected.outputs
     for group, arrays in groups.items():
         (directory / group).mkdir(parents=True, exist_ok=True)
         for name, data in arrays.items():
@@ -176,24 +188,13 @@ def _save(directory: Path, bundle: Bundle, device: Mapping[str, Array]) -> None:
 
 
 def _row(report: Difference, keys: tuple[str, ...]) -> dict[str, object]:
-    values = {key: getattr(report, key) for key in keys}
-    return {
-        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
-    }
+    return finite_or_null({key: getattr(report, key) for key in keys})
 
 
-def _diverging(layer: LayerReport) -> list[str]:
+def _diverging(layer: LayerReport, source: str) -> list[str]:
     return [
-        f"layer {layer.name} is the first that diverges from PyTorch",
+        f"layer {layer.name} is the first that diverges from {source}",
         f"  at      {layer.source}  (module {layer.module})",
         f"  kernel  {layer.kernel}",
-        f"  worst   [{layer.worst}] is {layer.device:g}, PyTorch gave {layer.eager:g}",
-    ]
-
-
-def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip()
-        for r in (head, *rows)
+        f"  worst   [{layer.worst}] is {layer.device:g}, {source} gave {layer.eager:g}",
     ]

@@ -8,9 +8,8 @@
 enum {
     EMX_DUMP_OUTPUT = 1, // an output, as the model computed it; index: which
     EMX_DUMP_STEP = 2,   // a step's output, as the model computed it; index: which step
-    EMX_DUMP_WANT = 3,   // the same step, as it should be
-    EMX_DUMP_TICKS = 4,  // uint64_t; index: which step, or EMX_DUMP_WHOLE for a whole call
-    EMX_DUMP_STACK = 5   // uint32_t: bytes of stack below the caller's frame
+    EMX_DUMP_TICKS = 3,  // uint64_t; index: which step, or EMX_DUMP_WHOLE for a whole call
+    EMX_DUMP_STACK = 4   // uint32_t: bytes of stack below the caller's frame
 };
 enum { EMX_DUMP_WHOLE = 0xffff };
 
