@@ -180,12 +180,13 @@ class Rows:
     """How to compute an image [1][height][width][channels] with a call for each row.
 
     kernels  candidates; each computes one row of y from the rows that it needs, which follow upon
-             each other as a small image. Where it has these parameters, none of them in its key,
-             they are set for each call: in_h, the number of these rows; pad_top, how many above
-             them do not exist; row, the number of the call.
+             each other as a small image. If it has the parameters in_h and pad_top, they are set
+             for each call, and not in its key: the number of these rows, and how many above them
+             do not exist.
     spans    operand -> what a row needs of it
-    calls    as many as y has rows; or more: then y is one row that all calls accumulate, in y and
-             in scratch of their own, and it is ready after the last
+    calls    as many as y has rows; or more: then y is one row, to which each call adds a row of its
+             input, in y or in scratch that is its own, and which is ready after the last.
+             pad_top is then the number of the call.
     """
 
     kernels: Sequence[Kernel]

@@ -18,25 +18,51 @@ def window_rows(
 ) -> Rows | None:
     """Of an operator with a field `window`, perhaps `channels_first`, whose first input is the
     image; further inputs that are no constants have y's shape. A row is the same operator on an
-    image as high as its window."""
+    image of which its window sees all rows; where there may be rows that do not exist, one of them
+    is, so that the kernel is prepared for them."""
     op: Any = node.op
     window: Window = op.window
     first = getattr(op, "channels_first", False)
     x, y = node.inputs[0].type.dims, node.output.type.dims
     axis = 2 if first else 1
-    if x[0] != 1:
+    top, bottom, *sides = window.pad
+    reach, beyond = window.reach(0), int(max(top, bottom) > 0)
+    if x[0] != 1 or max(top, bottom) >= reach:
         return None
-    flat: Op = replace(op, window=replace(window, pad=(0, 0, *window.pad[2:])))
-    image = _cut(node.inputs[0], axis, window.reach(0))
+    flat: Op = replace(op, window=replace(window, pad=(beyond, 0, *sides)))
+    image = _cut(node.inputs[0], axis, reach - beyond)
     rest = [v if v.name in constants else _cut(v, 1, 1) for v in node.inputs[1:]]
     row = Node(flat, (image, *rest), (_cut(node.output, 1, 1),), node.origin)
     kernels = flat.kernels_for(row, constants, target, wishes)
     if first:  # the planes of the whole image lie further apart
         step = x[2] * x[3]
         kernels = [replace(k, params={**k.params, "x_chan": step}) for k in kernels]
-    span = Span(x[axis], window.reach(0), window.stride[0], window.pad[0], x[1] if first else 1)
+    span = Span(x[axis], reach, window.stride[0], top, x[1] if first else 1)
     spans = {k: span if i == 0 else Span(y[1]) for k, i in kernels[0].inputs.items()}
     return Rows(kernels, spans, y[1])
+
+
+def image_rows(
+    node: Node, constants: Mapping[str, Array], target: Target, scratch_bytes: int = 0
+) -> Rows | None:
+    """Of a pool whose window is the whole image: each call adds a row to what it finds, in y or in
+    scratch. The function is that of the image with `_row` in its name; in_h is 1, pad_top the
+    number of the row."""
+    op: Any = node.op
+    window: Window = op.window
+    batch, height, width, _ = node.inputs[0].type.dims
+    if batch != 1 or window.kernel != (height, width) or any(window.pad) or height == 1:
+        return None
+    kernel = op.kernel_for(node, constants, target)
+    name, _, kind = kernel.function.rpartition("_")
+    row = replace(
+        kernel,
+        function=f"{name}_row_{kind}",
+        params={**kernel.params, "in_h": 1},
+        scratch_bytes=scratch_bytes,
+        cost=kernel.cost // height,
+    )
+    return Rows((row,), {"x": Span(height)}, height)
 
 
 def elementwise_rows(

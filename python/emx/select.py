@@ -34,7 +34,7 @@ class Layer:
 
     @property
     def fastest(self) -> Kernel:
-        return min(self.candidates, key=lambda k: (k.cost, k.scratch_bytes))
+        return min(self.candidates, key=lambda k: k.cost)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from emx.program import FEED, Buffer, Line, Stage, Step, Stream, padded
 CALL = 60  # instructions that the call of one row takes beside its kernel, roughly
 MOVE = 0.75  # and those per byte that moves to the front of its line
 STAGES = 250  # a stage is a byte in the order of calls
-ROW_PARAMS = ("in_h", "pad_top", "row")  # of kernels, set for each call: emx.kernel.Rows
+ROW_PARAMS = ("in_h", "pad_top")  # of kernels, set for each call: emx.kernel.Rows
 
 
 @dataclass(frozen=True)

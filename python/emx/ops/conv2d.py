@@ -15,7 +15,8 @@ import numpy as np
 
 from emx.builder import Builder, Lowering, pair, require_f32
 from emx.ir import Array, Node, Op, TensorType, Value
-from emx.kernel import Kernel, Param
+from emx.kernel import Kernel, Param, Rows, Wishes
+from emx.rows import window_rows
 from emx.sample import P, Sample, X
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Tiling, Window, pad_columns, window_traces
@@ -70,6 +71,11 @@ class Conv2d(Op):
         if depthwise and not self.channels_first:
             return self._depthwise(x, w, b, target.tile.lanes)
         return self._direct(x, w, b, target)
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return window_rows(node, constants, target, wishes)
 
     def _direct(self, x: Layout, w: Array, b: Array, target: Target) -> Kernel:
         window, x = _pointwise_as_row(self.window, x)

@@ -80,6 +80,34 @@ EMX_INLINE void emx_pool2d_f32(const emx_pool2d_f32_t *p, int mean, const float 
     }
 }
 
+// The pool of a whole image that arrives row by row: in_h is 1, pad_top the number of the row. y
+// accumulates, and is the result after the last.
+EMX_INLINE void emx_pool2d_row_f32(const emx_pool2d_f32_t *p, int mean, const float *x, float *y)
+{
+    const float scale = 1.0f / (float)(p->divisor ? p->divisor : p->kernel_h * p->in_w);
+    for (int32_t c = 0; c < p->channels; c++) {
+        float v = p->pad_top ? y[c] : mean ? 0.0f : -INFINITY;
+        for (int32_t j = 0; j < p->in_w; j++) {
+            const float tap = x[j * p->channels + c];
+            v = mean ? v + tap : tap > v || tap != tap ? tap : v;
+        }
+        if (p->pad_top == p->kernel_h - 1) {
+            v = emx_clamp_f32(mean ? v * scale : v, p->lo, p->hi);
+        }
+        y[c] = v;
+    }
+}
+
+EMX_INLINE void emx_maxpool2d_row_f32(const emx_pool2d_f32_t *p, const float *x, float *y)
+{
+    emx_pool2d_row_f32(p, 0, x, y);
+}
+
+EMX_INLINE void emx_avgpool2d_row_f32(const emx_pool2d_f32_t *p, const float *x, float *y)
+{
+    emx_pool2d_row_f32(p, 1, x, y);
+}
+
 EMX_INLINE void emx_maxpool2d_f32(const emx_pool2d_f32_t *p, const float *x, float *y)
 {
     emx_pool2d_f32(p, 0, x, y);
