@@ -16,12 +16,15 @@ from emx.ir import Array
 from emx.ops.concat import Concat
 from emx.ops.gather import Gather
 from emx.ops.layer_norm_s8 import LayerNormS8, norm_parameters
+from emx.ops.matmul import MatMul
+from emx.ops.matmul_s8 import MatMulS8
 from emx.ops.movement import Expand, Pad, Permute, Slice
 from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.resample import Resample
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.ops.table_s8 import TableS8, table_of
 from emx.quant import Quant
+from emx.view import View
 from twins import MACHINES, Case, run_cases, s8
 
 R = np.random.default_rng(4)
@@ -135,6 +138,50 @@ def test_reductions_are_pytorch(case: Case) -> None:
     assert most <= 1 and rate < 4e-3
 
 
+def matmul_case(
+    name: str, a: tuple[int, ...], b: tuple[int, ...], y: Quant, *, zero: int = 17,
+    views: tuple[View | None, ...] = (), out: tuple[tuple[int, ...], View] | None = None,
+) -> Case:  # fmt: skip
+    op = MatMulS8(views, out, a=Quant(0.02, -5), b=Quant(0.05, zero), y=y)
+    return Case(name, op, (s8(R, 2, *a), s8(R, 2, *b)))
+
+
+def view_of(dims: tuple[int, ...], *perm: int) -> View:
+    found = View.of(dims, lambda x: x.transpose(perm))
+    assert found
+    return found
+
+
+PRODUCT = Quant(0.21, 9)
+PRODUCTS = [
+    matmul_case("matmul_0", (1, 1), (1, 1), Quant(0.01, 3)),
+    matmul_case("matmul_1", (5, 7), (7, 9), PRODUCT),
+    matmul_case("matmul_2", (2, 16, 16), (2, 16, 16), PRODUCT, zero=0),
+    matmul_case("matmul_3", (2, 1, 4, 100), (3, 100, 37), Quant(0.5, -20, lo=-20)),
+    matmul_case("matmul_4", (3, 33), (33, 4), Quant(1e-9)),
+    matmul_case(
+        "matmul_5", (9, 2, 8), (6, 2, 8), PRODUCT,
+        views=(view_of((9, 2, 8), 1, 0, 2), view_of((6, 2, 8), 1, 2, 0)),
+    ),
+    matmul_case(
+        "matmul_6", (2, 9, 6), (6, 2, 5), PRODUCT, views=(None, view_of((6, 2, 5), 1, 0, 2)),
+        out=((9, 2, 5), view_of((9, 2, 5), 1, 0, 2)),
+    ),
+    matmul_case("matmul_7", (0, 3), (3, 4), PRODUCT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PRODUCTS, ids=lambda c: c.name)
+def test_products_are_pytorch(case: Case) -> None:
+    op = case.op
+    assert isinstance(op, MatMulS8)
+    exact = MatMul(op.views, op.out)
+    a, b = (t(x, q).double().numpy() for x, q in zip(case.inputs, (op.a, op.b), strict=True))
+    want = torch.tensor(np.stack([exact.reference(*x) for x in zip(a, b, strict=True)]))
+    most, rate = steps_from(case, want.float(), op.y)
+    assert most <= 1 and rate < 4e-3
+
+
 def norm_case(
     name: str,
     x: Quant,
@@ -211,4 +258,4 @@ def test_fixed_point_functions() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
-    run_cases([*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS, *NORMS], tmp_path, machine)
+    run_cases([*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS, *NORMS, *PRODUCTS], tmp_path, machine)
