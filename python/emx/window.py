@@ -56,6 +56,13 @@ class Window:
                 cols = slice(x0, x0 + (out_w - 1) * self.stride[1] + 1, self.stride[1])
                 yield ky, kx, padded[:, rows, cols]
 
+    def counts(self, height: int, width: int, limit: tuple[int, int]) -> Array:
+        """How many taps of each output pixel are at most `limit` outside the image, [h][w]."""
+        extents, out = (height, width), self.out(height, width)
+        taps = [_taps(self, axis, out[axis]) for axis in (0, 1)]
+        inside = [(t >= -limit[a]) & (t < extents[a] + limit[a]) for a, t in enumerate(taps)]
+        return np.asarray(np.outer(inside[0].sum(axis=1), inside[1].sum(axis=1)))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -185,10 +192,14 @@ def _bytes(elements: Offsets, size: int) -> Offsets:
 
 def _reach(window: Window, axis: int, extent: int, out: int) -> tuple[Offsets, Offsets]:
     """First and last coordinate inside the image that each output reads (first > last: none)."""
-    corner = np.arange(out) * window.stride[axis] - window.pad[2 * axis]
-    k = np.arange(window.kernel[axis]) * window.dilation[axis]
-    taps = corner[:, None] + k
+    taps = _taps(window, axis, out)
     inside = (taps >= 0) & (taps < extent)
     lo = np.where(inside, taps, extent).min(axis=1)
     hi = np.where(inside, taps, -1).max(axis=1)
     return lo, hi
+
+
+def _taps(window: Window, axis: int, out: int) -> Offsets:
+    """The coordinates of the taps of each output, [out][kernel]."""
+    corner = np.arange(out) * window.stride[axis] - window.pad[2 * axis]
+    return corner[:, None] + np.arange(window.kernel[axis]) * window.dilation[axis]

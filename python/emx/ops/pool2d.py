@@ -12,8 +12,10 @@ import numpy as np
 
 from emx.builder import Builder, Lowering, pair, require_f32
 from emx.ir import Array, Node, Op, TensorType, Value
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Rows, Wishes
+from emx.rows import image_rows, window_rows
 from emx.sample import Sample, X
+from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
 
@@ -45,15 +47,8 @@ class Pool2d(Op):
         """What the mean of each output pixel is divided by; the window may end beyond the padded
         image, when the output's extent was rounded up."""
         if self.divisor:
-            return np.full((1, 1, 1, 1), self.divisor)
-        limit = self._limit()
-        pad_end = [self.window.pad[1] - limit[0], self.window.pad[3] - limit[1]]
-        counted = np.ones((1, x.shape[1] + 2 * limit[0], x.shape[2] + 2 * limit[1], 1))
-        inner = Window(
-            self.window.kernel, self.window.stride, self.window.dilation,
-            (self.window.pad[0] - limit[0], pad_end[0], self.window.pad[2] - limit[1], pad_end[1]),
-        )  # fmt: skip
-        return np.asarray(np.stack([tap for _, _, tap in inner.taps(counted, 0.0)]).sum(axis=0))
+            return np.full((1, 1, 1), self.divisor)
+        return self.window.counts(x.shape[1], x.shape[2], self._limit())[..., None]
 
     def _limit(self) -> tuple[int, int]:
         return (self.window.pad[0], self.window.pad[2]) if self.count_padding else (0, 0)
@@ -79,6 +74,12 @@ class Pool2d(Op):
                  "divisor", "lo", "hi"),
             overlap={"x": trace},
         )  # fmt: skip
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        whole = image_rows(node, constants, target)
+        return whole or window_rows(node, constants, target, wishes)
 
 
 def _pool(b: Builder, x: Value, op: Pool2d) -> Value:
