@@ -69,7 +69,7 @@ class AtenNode:
 @dataclass(frozen=True)
 class Vectors:
     """Test vectors. The first axis of inputs and outputs counts vectors; `layers` has the value
-    of every node's output for vector 0."""
+    of every node's output that depends on an input, for vector 0."""
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program computes without its inputs: masks, positions, weights made of parameters.
 
-PyTorch computes it at the export, whatever the operators are; the bundle has the results.
+PyTorch computes it at the export, whatever the operators are; the bundle has the results. What is
+dequantised stays as it is, and with it what is made of that: its integers are what counts.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def _is_pure(node: Any) -> bool:
         return False
     if node.target is operator.getitem:
         return True
+    if packet(node.target).startswith("dequantize"):
+        return False
     if not isinstance(node.target, torch._ops.OpOverload) or node.target._schema.is_mutable:
         return False
     return not is_random(node.target)

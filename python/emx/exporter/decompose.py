@@ -41,6 +41,8 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 KEEPS_STATE = """if this is a training statistic, call model.eval() before the export;
 state that a model keeps from call to call is not supported yet: pass it as an input and
 return it as an output"""
+_STATIC = """quantise statically, with calibration: without is_dynamic in the quantizer's
+configuration, or a float model with --quantize int8"""
 _EVAL = "call model.eval() before torch.export.export (or before emx.export)"
 
 
@@ -56,6 +58,7 @@ def decompose(program: Any) -> Any:
         functional = program.run_decompositions(table)
     _restore_origins(program, functional)
     _refuse(_mutation_problems(functional), "tensors are changed by the model")
+    _refuse(_dynamic_problems(functional), "tensors are quantised dynamically")
     _shorten_names(functional)
     return functional
 
@@ -132,6 +135,25 @@ def _arguments(node: Any) -> list[Any]:
 def _flag(node: Any, name: str) -> bool:
     names = [a.name for a in node.target._schema.arguments]
     return name in names and bool(_arguments(node)[names.index(name)])
+
+
+def _dynamic_problems(program: Any) -> Iterator[Problem]:
+    """Tensors whose scale is chosen in each run."""
+    root = common_root(program.graph.nodes)
+    for node in program.graph.nodes:
+        if packet(node.target).startswith("choose_qparams"):
+            what = f"{node.args[0].name} gets its scale in each run, by dynamic quantisation"
+            yield Problem(what, str(origin_of(_layer(node), root)), str(node.target), _STATIC)
+
+
+def _layer(node: Any) -> Any:
+    """The first of a node and its users, near ones first, that has a line of the model."""
+    nodes = [node]
+    for n in nodes:
+        if user_frames(n):
+            return n
+        nodes += [u for u in n.users if u not in nodes]
+    return node
 
 
 def _mutation_problems(program: Any) -> Iterator[Problem]:

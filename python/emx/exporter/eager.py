@@ -76,7 +76,8 @@ def _fresh(module: Any) -> Any:
 
 
 def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The value of every output of every node of `bundle` for test vector 0.
+    """The value of every output of every node of `bundle` that depends on an input, for test
+    vector 0.
 
     `program` is the decomposed program that `bundle` was converted from.
     """
@@ -84,7 +85,8 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
     types = _types(bundle)
     values = placeholders(program)
     arguments = zip(user_inputs(program), bundle.inputs, strict=True)
-    values |= {spec.arg.name: _tensor(inputs[name][0]) for spec, (name, _) in arguments}
+    given = {spec.arg.name: _tensor(inputs[name][0]) for spec, (name, _) in arguments}
+    values, varying = values | given, set(given)
     layers: dict[str, Array] = {}
     for node in program.graph.nodes:
         known = all(n.name in values for n in node.all_input_nodes)
@@ -93,6 +95,9 @@ def layer_values(program: Any, bundle: Bundle, inputs: Mapping[str, Array]) -> d
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
         with torch.no_grad():
             values[node.name] = result = node.target(*args, **kwargs)
+        if varying.isdisjoint(n.name for n in node.all_input_nodes):
+            continue  # a weight that is dequantised
+        varying.add(node.name)
         if node.name in names:
             results = result if isinstance(result, tuple | list) else [result]
             for name, value in zip(names[node.name], results, strict=True):

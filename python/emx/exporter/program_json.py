@@ -23,10 +23,14 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
 _ATEN = re.compile(r"torch\.ops\.(?:aten|prims)\.(\w+)\.([A-Za-z]\w*)", re.ASCII)
 _DUNDER_ATEN = re.compile(r"__i?(?:and|or|xor|lshift|rshift)__")
 _FILE_ATEN = frozenset({"from_file"})  # reads and writes files of the caller's choice
+# Those of converted models: all of them compute and do nothing else.
+_QUANTIZED = r"torch\.ops\.quantized_decomposed\.\w+\.\w+"
 _OTHER_OPERATORS = re.compile(
     r"_operator\.(?:getitem|eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_"
     r"|lshift|rshift)|math\.trunc|torch\.sym_(?:not|int|float|ite|max|min|sqrt)"
     r"|torch\.ops\.higher_order\.wrap_with_(?:set_grad_enabled|autocast)"
+    rf"|{_QUANTIZED}",
+    re.ASCII,
 )
 
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}

@@ -47,7 +47,7 @@ def output_names(program: Any, wanted: tuple[str, ...], inputs: Iterable[str]) -
     results = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
     nodes = {n.name: n for n in program.graph.nodes}
     tensors = [
-        (path, nodes[result.arg.name])
+        (path, _before_quantising(nodes[result.arg.name]))
         for path, result in zip(paths, results, strict=True)
         if isinstance(result.arg, TensorArgument)
     ]
@@ -62,6 +62,13 @@ def output_names(program: Any, wanted: tuple[str, ...], inputs: Iterable[str]) -
     if not names:
         raise EmxError("the model returns no tensor", hint="forward() must return a tensor")
     return _unique(wanted or names, frozenset(inputs))
+
+
+def _before_quantising(node: Any) -> Any:
+    """The call that computes a value which is quantised, and perhaps dequantised, at last."""
+    while "quantize_per_" in str(node.target) and node.op == "call_function":
+        node = node.args[0]
+    return node
 
 
 def _path_name(path: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # the operators of converted models, for their archives
 import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind, TensorArgument
 
