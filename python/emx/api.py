@@ -59,7 +59,7 @@ def generate(bundle: Bundle, target: Target, options: Options) -> Artifacts:
 def _lower(bundle: Bundle, options: Options) -> Graph:
     """The graph from which kernels are selected."""
     check_inputs = _first_vector(bundle) if options.check_passes else None
-    return own_outputs(passes.run(load(bundle), check=check_inputs, dump=options.dump_ir))
+    return own_outputs(passes.run(load(bundle), options, check=check_inputs, dump=options.dump_ir))
 
 
 def _wanted(graph: Graph, bundle: Bundle, options: Options) -> Expected:

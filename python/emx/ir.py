@@ -125,7 +125,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class Eager:
-    """How a value follows from a tensor that PyTorch computed: eager[name].transpose(perm)."""
+    """How a value follows from a tensor that PyTorch computed: eager[name].transpose(perm); where
+    that is uint8 and the value int8, less 128."""
 
     name: str
     perm: tuple[int, ...]
@@ -236,12 +237,25 @@ class Slimmed:
 
 
 @dataclass(frozen=True)
+class FloatLayer:
+    """A layer of a quantised model that computes with floats; `inside`: between quantised values.
+    `layer` is the name of its output."""
+
+    layer: str
+    origin: Origin
+    reason: str
+    hint: str
+    inside: bool
+
+
+@dataclass(frozen=True)
 class Graph:
     """Nodes in an order in which they can run. `constants` maps value names to data.
 
     quants  the values of `inputs` and `outputs` that are quantised: what their integers stand for
     grids   the constants that the model has as integers
     slimmed the layers that lost channels
+    float_layers   those of a quantised model that compute with floats
     """
 
     name: str
@@ -254,6 +268,7 @@ class Graph:
     quants: Mapping[str, Quant] = field(default_factory=dict)
     grids: Mapping[str, Grid] = field(default_factory=dict, repr=False)
     slimmed: tuple[Slimmed, ...] = ()
+    float_layers: tuple[FloatLayer, ...] = ()
 
     def users(self) -> dict[str, list[Node]]:
         """Value name -> nodes that read it."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -12,9 +13,11 @@ from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
 from emx.ops.movement import Pad, Permute
 from emx.ops.pool2d import Pool2d
+from emx.ops.quantize import Dequantize, Quantize
 from emx.passes.rewrite import Edit, Rewriter, replaced
 from emx.pointwise import Pointwise
 from emx.scalars import Call
+from emx.window import Window
 
 MAX_CALLS = 32  # of table rows in one expression: more gains nothing and is hard to read
 CHEAP = frozenset(("add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "clamp"))
@@ -49,27 +52,37 @@ def _fuse_pad(r: Rewriter, node: Node) -> Edit:
         pad = r.made_by(permute.inputs[0])
     if pad is None or not isinstance(pad.op, Pad) or pad.op.value != 0:
         return None
-    rank = len(pad.op.before)
-    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else tuple(range(rank))
-    sides = [(pad.op.before[a], pad.op.after[a]) for a in axes]
-    if rank != node.inputs[0].type.rank or sides[0] != (0, 0) or sides[-1] != (0, 0):
+    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else None
+    sides = sides_of(pad.op, axes)
+    if sides is None or len(sides) != node.inputs[0].type.rank - 2:
         return None
-    if min(map(min, sides)) < 0:
-        return None
-    op = _padded(node.op, sides[1:-1])
+    op = _padded(node.op, sides)
     if permute is None or permute is pad:
         return [replaced(node, op, (pad.inputs[0], *node.inputs[1:]))]
     image = r.inner(permute.op, pad.inputs, permute, None)
     return [image, replaced(node, op, (image.output, *node.inputs[1:]))]
 
 
+def sides_of(pad: Pad, perm: tuple[int, ...] | None) -> list[tuple[int, int]] | None:
+    """What a pad adds before and after each axis of an image but the first and the last, after
+    `perm`; None if it pads those, or cuts off."""
+    sides = list(zip(pad.before, pad.after, strict=True))
+    sides = [sides[a] for a in perm] if perm else sides
+    outer = sides[:1] != [(0, 0)] or sides[-1:] != [(0, 0)]
+    return None if outer or min(map(min, sides)) < 0 else sides[1:-1]
+
+
+def padded(window: Window, sides: list[tuple[int, int]]) -> Window:
+    """The window over an image with (top, bottom), (left, right) around it."""
+    (top, bottom), (left, right) = sides
+    total = [a + b for a, b in zip(window.pad, (top, bottom, left, right), strict=True)]
+    return replace(window, pad=(total[0], total[1], total[2], total[3]))
+
+
 def _padded(op: Conv2d | Conv3d, sides: list[tuple[int, int]]) -> Conv2d | Conv3d:
     """The operator with zeros around x before its own padding."""
     if isinstance(op, Conv2d):
-        (top, bottom), (left, right) = sides
-        total = [a + b for a, b in zip(op.window.pad, (top, bottom, left, right), strict=True)]
-        pad = (total[0], total[1], total[2], total[3])
-        return replace(op, window=replace(op.window, pad=pad))
+        return replace(op, window=padded(op.window, sides))
     d, h, w = (
         replace(a, pad=(a.pad[0] + lo * a.spread, a.pad[1] + hi * a.spread))
         for a, (lo, hi) in zip(op.axes, sides, strict=True)
@@ -116,19 +129,28 @@ def _fuse_clamp(r: Rewriter, node: Node) -> Edit:
 
 
 def _fuse_pointwise(r: Rewriter, node: Node) -> Edit:
-    if not isinstance(node.op, Pointwise):
+    outer = _expression(node)
+    if outer is None:
         return None
     for k, v in enumerate(node.inputs):
         first = r.made_by(v)
-        if first is None or not isinstance(first.op, Pointwise) or not r.only_use(v):
+        inner = _expression(first) if first and r.only_use(v) else None
+        if first is None or inner is None or v.type.dims != node.output.type.dims:
             continue
-        if v.type != node.output.type:
+        if v.type != node.output.type and not isinstance(node.op, Quantize):
             continue
         inputs = list(dict.fromkeys([*first.inputs, *(x for x in node.inputs if x != v)]))
-        if len(inputs) <= Pointwise.MAX_INPUTS and _fits(node.op.expr, k, first.op.expr):
-            expr = _inlined(node, k, first, inputs)
+        if len(inputs) <= Pointwise.MAX_INPUTS and _fits(outer, k, inner):
+            expr = outer.map_operands(_inlined(node, k, first, inner, inputs))
             return [replaced(node, Pointwise(expr), tuple(inputs))]
     return None
+
+
+def _expression(node: Node) -> Call | None:
+    """Of an operator that has one."""
+    if isinstance(node.op, Quantize | Dequantize):
+        return node.op.pointwise.expr
+    return node.op.expr if isinstance(node.op, Pointwise) else None
 
 
 def _fits(outer: Call, k: int, inner: Call) -> bool:
@@ -154,10 +176,9 @@ def _calls(expr: Call) -> int:
     return 1 + sum(_calls(a) for a in expr.args if isinstance(a, Call))
 
 
-def _inlined(node: Node, k: int, first: Node, inputs: list[Value]) -> Call:
-    """`node`'s expression with operand k replaced by `first`'s, over the new operand list."""
-    assert isinstance(node.op, Pointwise) and isinstance(first.op, Pointwise)
-    inner = first.op.expr.map_operands(lambda i: inputs.index(first.inputs[i]))
-    return node.op.expr.map_operands(
-        lambda i: inner if node.inputs[i] == node.inputs[k] else inputs.index(node.inputs[i])
-    )
+def _inlined(
+    node: Node, k: int, first: Node, inner: Call, inputs: list[Value]
+) -> Callable[[int], Call | int | float]:
+    """What becomes of the operands of `node` over the new operand list: number k is `inner`."""
+    own = inner.map_operands(lambda i: inputs.index(first.inputs[i]))
+    return lambda i: own if node.inputs[i] == node.inputs[k] else inputs.index(node.inputs[i])

@@ -37,6 +37,14 @@ class Rewriter:
     def only_use(self, v: Value) -> bool:
         return self._uses.get(v.name) == 1
 
+    def all_read(self, v: Value, kind: type[Op]) -> bool:
+        """Whether every use of v is one by an operator of this kind; False in doubt, until the next
+        sweep."""
+        readers = self._readers.get(v.name, [])
+        return len(readers) == self._uses.get(v.name) and all(
+            isinstance(op, kind) for op in readers
+        )
+
     def made_by(self, v: Value) -> Node | None:
         return self._producer.get(v.name)
 
@@ -103,6 +111,10 @@ class Rewriter:
     def _index(self) -> None:
         self._producer = {n.output.name: n for n in self.nodes}
         self._position = {n.output.name: i for i, n in enumerate(self.nodes)}
+        self._readers: dict[str, list[Op]] = {}
+        for n in self.nodes:
+            for v in n.inputs:
+                self._readers.setdefault(v.name, []).append(n.op)
         self._uses: dict[str, int] = {}
         for v in [v for n in self.nodes for v in n.inputs] + self.outputs:
             self._uses[v.name] = self._uses.get(v.name, 0) + 1

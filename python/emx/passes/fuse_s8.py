@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fusion of int8 operators: exact, as each step of what is fused has its own rounding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from emx.add_s8 import AddS8
+from emx.ir import Array, Graph, Node, Op, Value
+from emx.ops.binary_s8 import SIGNS, BinaryS8
+from emx.ops.conv2d_s8 import Conv2dS8
+from emx.ops.linear_s8 import LinearS8
+from emx.ops.movement import Pad, Permute
+from emx.ops.pool2d_s8 import Pool2dS8
+from emx.ops.table_s8 import TableS8
+from emx.passes.fuse import padded, sides_of
+from emx.passes.rewrite import Edit, Rewriter, replaced
+from emx.passes.settle import same_grid
+
+
+def fuse_tables_s8(graph: Graph) -> Graph:
+    """A table of a table => one; a table that clamps => bounds of the operator before it; one that
+    changes nothing goes."""
+    return Rewriter(graph).apply(_fuse_table)
+
+
+def fuse_pad_s8(graph: Graph) -> Graph:
+    """A convolution of an image padded with its zero point => one with a padded window."""
+    return Rewriter(graph).apply(_fuse_pad)
+
+
+def fuse_residual_s8(graph: Graph) -> Graph:
+    """A sum of a convolution and something else => the convolution, with the sum at its end."""
+    return Rewriter(graph).apply(_fuse_residual)
+
+
+def _fuse_table(r: Rewriter, node: Node) -> Edit:
+    if not isinstance(node.op, TableS8):
+        return None
+    x, table = node.inputs
+    before, results = r.made_by(x), r.constants[table.name]
+    if before and isinstance(before.op, TableS8):
+        both = results[r.constants[before.inputs[1].name].astype(np.int64) + 128]
+        op = TableS8(before.op.x, node.op.y)
+        return [replaced(node, op, (before.inputs[0], r.constant(table.name, both)))]
+    lo, hi = int(results.min()), int(results.max())
+    if not same_grid(node.op.x, node.op.y) or not _is_clamp(results, lo, hi):
+        return None
+    if (lo, hi) == (-128, 127):
+        return x
+    clamped = _clamped(before.op, lo, hi) if before and r.only_use(x) else None
+    return [replaced(node, clamped, before.inputs)] if before and clamped else None
+
+
+def _is_clamp(results: Array, lo: int, hi: int) -> bool:
+    return np.array_equal(results, np.clip(np.arange(-128, 128), lo, hi))
+
+
+def _clamped(op: Op, lo: int, hi: int) -> Op | None:
+    """The operator with its result in lo ... hi."""
+    if isinstance(op, Conv2dS8) and op.add:
+        return replace(op, add=_clamped_sum(op.add, lo, hi))
+    if isinstance(op, Conv2dS8 | LinearS8 | BinaryS8 | Pool2dS8):
+        return replace(op, lo=int(np.clip(op.lo, lo, hi)), hi=int(np.clip(op.hi, lo, hi)))
+    return None
+
+
+def _clamped_sum(add: AddS8, lo: int, hi: int) -> AddS8:
+    return replace(add, lo=int(np.clip(add.lo, lo, hi)), hi=int(np.clip(add.hi, lo, hi)))
+
+
+def _fuse_pad(r: Rewriter, node: Node) -> Edit:
+    """The pad may stand before the permute that makes the image channels last."""
+    if not isinstance(node.op, Conv2dS8):
+        return None
+    permute = pad = r.made_by(node.inputs[0])
+    if permute and isinstance(permute.op, Permute):
+        pad = r.made_by(permute.inputs[0])
+    if pad is None or not isinstance(pad.op, Pad) or pad.op.value != node.op.x.zero:
+        return None
+    axes = permute.op.perm if permute and isinstance(permute.op, Permute) else None
+    sides = sides_of(pad.op, axes)
+    if sides is None or len(sides) != 2:
+        return None
+    op = replace(node.op, window=padded(node.op.window, sides))
+    if axes is None or permute is None:
+        return [replaced(node, op, (pad.inputs[0], *node.inputs[1:]))]
+    image = r.inner(permute.op, pad.inputs, permute, None)
+    return [image, replaced(node, op, (image.output, *node.inputs[1:]))]
+
+
+def _fuse_residual(r: Rewriter, node: Node) -> Edit:
+    op = node.op
+    if not isinstance(op, BinaryS8) or op.kind not in SIGNS:
+        return None
+    candidates = node.inputs if op.kind == "add" else node.inputs[:1]
+    layers = [r.made_by(v) if _takes_sum(r, v, node) else None for v in candidates]
+    # Of two layers the later one adds, so that the other's output lives no longer than it must.
+    found = [(r.position(n), i, n) for i, n in enumerate(layers) if n]
+    if not found:
+        return None
+    _, at, layer = max(found, key=lambda f: f[:2])
+    assert isinstance(layer.op, Conv2dS8)
+    a, b = (op.a, op.b) if at == 0 else (op.b, op.a)
+    add = AddS8(a, b, op.y, op.lo, op.hi, SIGNS[op.kind])
+    return [replaced(node, replace(layer.op, add=add), (*layer.inputs, node.inputs[1 - at]))]
+
+
+def _takes_sum(r: Rewriter, v: Value, add: Node) -> bool:
+    n = r.made_by(v)
+    if n is None or not isinstance(n.op, Conv2dS8) or not r.only_use(v):
+        return False
+    if any(x.type != add.output.type or r.data(x) is not None for x in add.inputs):
+        return False
+    depthwise = 1 < n.op.groups == n.output.type.dims[-1]
+    return n.op.add is None and n.op.direct is None and not depthwise

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of an int8 layer, from those of the float layer between dequantise and quantise.
+
+y = requantise(b[o] + sum (x - x.zero) * w[o]), with b in units of x.scale * w.scale[o].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emx.ir import Array, Unsupported, Value
+from emx.passes.rewrite import Rewriter
+from emx.quant import VANISHING, Grid, Quant, multipliers
+
+_LIMIT = 1 << 31  # of sums
+_NEAR = 1e-3  # steps that a constant may lie beside its grid
+_LOSS = 1 / 16  # steps of y that a filter may be off whose units are made coarser
+
+
+def weighted(
+    r: Rewriter, weight: Value, bias: Value, x: Quant, y: Quant
+) -> tuple[Value, Value, Value, Value]:
+    """The constants w int8 [o][...], b, m and shift int32 [o]. Unsupported where weights are no
+    multiples of a scale of their output, or sums might overflow.
+
+    A filter whose multiplier is below VANISHING is zero; what is left of it is its bias in steps of
+    y, with the multiplier 1.
+    """
+    grid = grid_of(r, weight)
+    units = grid.units.reshape(len(grid.units), -1).astype(np.int64)
+    scale = grid.scale.astype(np.float64) * np.float32(x.scale)
+    reals = scale / y.scale
+    b = _bias(r, bias, scale)
+    gone = (reals < VANISHING) | ~units.any(axis=1)
+    units, reals = np.where(gone[:, None], 0, units), np.where(gone, 1.0, reals)
+    most = np.rint(r.constants[bias.name].astype(np.float64) / y.scale)
+    b = np.where(gone, np.clip(most, -(1 << 30), 1 << 30), b)
+    units, b, reals = _fitting(units, b, reals, x.zero)
+    if reals.max(initial=0) >= 1 << 30:
+        raise Unsupported(
+            f"a result in steps of {y.scale:.3g} is too fine for its weights",
+            "calibrate again, with inputs for which this layer's output is not constant",
+        )
+    m, shift = multipliers(reals)
+    name = weight.name.removesuffix(".dequantised")
+    return (
+        r.constant(f"{name}.folded", units.astype(np.int8).reshape(grid.units.shape)),
+        r.constant(f"{bias.name}.folded", b.astype(np.int32)),
+        r.constant(f"{name}.m", m),
+        r.constant(f"{name}.shift", shift),
+    )
+
+
+def grid_of(r: Rewriter, v: Value) -> Grid:
+    """A constant as int8 units and one scale for each index of the first axis."""
+    data = r.constants[v.name]
+    found = r.graph.grids.get(v.name)
+    by_rows = found is not None and found.scale.size in (1, *found.scale.shape[:1])
+    grid = found if found is not None and by_rows else _recovered(data)
+    if grid is None:
+        raise Unsupported(
+            "its weights are not quantised", "quantise them for each output, or as a whole"
+        )
+    if grid.units.min(initial=0) < -128 or grid.units.max(initial=0) > 127:
+        raise Unsupported(
+            "its weights do not fit int8 without their zero point", "quantise them symmetrically"
+        )
+    return Grid(grid.units, np.broadcast_to(grid.scale.reshape(-1), len(data)))
+
+
+def _recovered(data: Array) -> Grid | None:
+    """The grid on which the rows of a constant lie; the finest if there are several."""
+    rows = data.reshape(len(data), -1).astype(np.float64)
+    most = np.abs(rows).max(axis=1, initial=0)
+    scale = np.where(most == 0, 1.0, 0.0)
+    for count in (127, 128, *range(126, 0, -1)):
+        open_ = np.flatnonzero(scale == 0)
+        steps = rows[open_] * (count / most[open_, None])
+        on_grid = (np.abs(steps - np.rint(steps)) < _NEAR).all(axis=1)
+        scale[open_[on_grid]] = most[open_[on_grid]] / count
+    if not scale.all():
+        return None
+    return Grid(np.rint(rows / scale[:, None]).astype(np.int64).reshape(data.shape), scale)
+
+
+def _bias(r: Rewriter, bias: Value, scale: Array) -> Array:
+    """In units of `scale`, half to even; integers of about these units stay as they are."""
+    grid = r.graph.grids.get(bias.name)
+    if grid is not None and np.allclose(grid.scale, scale, rtol=1e-6, atol=0):
+        return grid.units.astype(np.float64)
+    return np.asarray(np.rint(r.constants[bias.name].astype(np.float64) / scale))
+
+
+def _fitting(units: Array, b: Array, reals: Array, zero: int) -> tuple[Array, Array, Array]:
+    """Filters so small that their bias would overflow get coarser units."""
+    terms = np.abs(units).sum(axis=1)
+    bound = np.abs(b - zero * units.sum(axis=1)) + 128 * terms
+    halvings = np.ceil(np.log2(np.maximum(bound / (_LIMIT - 1), 1))).astype(np.int64)
+    halvings += halvings > 0  # for what rounding adds
+    loss = reals * 2.0**halvings * 128 * units.shape[1]
+    if np.any((halvings > 0) & (loss > _LOSS)):
+        raise Unsupported(
+            f"a sum of {units.shape[1]} products may overflow 32 bits", "split the inputs of it"
+        )
+    coarse = 2.0**halvings
+    return np.rint(units / coarse[:, None]).astype(np.int64), np.rint(b / coarse), reals * coarse
