@@ -25,8 +25,10 @@ from emx.passes.layout import (
     merge_permutes,
     sink_permutes,
 )
+from emx.passes.pixels import fold_pixels
 from emx.passes.recurrent import trim_recurrent
 from emx.passes.settle import settle_quantisation, sign_integers
+from emx.passes.slim import slim
 from emx.passes.views import absorb_views
 from emx.twin import dequantised, is_quantised, quantised
 
@@ -47,6 +49,7 @@ PIPELINE: tuple[Pass, ...] = (
     # What is left between dequantise and quantise becomes integer.
     sign_integers,
     settle_quantisation,
+    fold_pixels,
     to_integers,
     note_float_layers,
     fuse_tables_s8,
@@ -61,6 +64,7 @@ PIPELINE: tuple[Pass, ...] = (
     absorb_input_layout,
     absorb_views,
     trim_recurrent,
+    slim,
     drop_dead_code,
 )
 
@@ -81,7 +85,7 @@ def run(
     options = options or Options()
     steps: list[tuple[str, Graph]] = [("load", graph)]
     for p in PIPELINE:
-        if p is integer_io and options.io != "int8":
+        if (p is integer_io and options.io != "int8") or (p is slim and not options.slim):
             continue
         graph = p(graph)
         verify(graph)
