@@ -22,9 +22,10 @@ HEADERS = sorted(INCLUDE.rglob("*.h"))
 # The layers, lowest first: a module imports from its own and from those below, `ops` only from
 # those below. What is not named is a tool that stages share, between `ops` and the stages.
 LAYERS = (
-    ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "sample"),
-    ("builder", "window", "rows", "view", "pointwise", "options", "program", "scalars", "quant",
-     "add_s8", "depthwise_s8", "direct_s8", "fixed", "packing_s8"),
+    ("errors", "ir", "kernel", "bundle", "target", "paths", "version", "names", "quant",
+     "sample"),
+    ("builder", "window", "rows", "view", "pointwise", "options", "program", "scalars",
+     "add_s8", "axis", "depthwise_s8", "direct_s8", "fixed", "packing_s8"),
     ("ops",),
     ("",),  # everything else
     ("api",),
