@@ -63,7 +63,9 @@ class Direct:
         """Tiles of `pixels` pixels, 2 or 1."""
         x, out = self.x, self.window.out(self.x.height, self.x.width)
         pixels, depth = min(pixels, out[1]), padded_depth(layer.depth, target)
-        q, wide = layer.params(self.groups, wide=isinstance(self.skip, DirectSkip))
+        wide = isinstance(self.skip, DirectSkip)
+        twice = not wide and layer.twice(self.groups, target)
+        q, wide = layer.params(self.groups, wide=wide, twice=twice)
         runs = pixels == 2 and STAGED[target.dot] == 4 and x.chan == 1
         runs = runs and x.channels // self.groups % 4 == 0
         params: dict[str, Param] = {
@@ -71,7 +73,7 @@ class Direct:
             "out_h": out[0], "out_w": out[1], "out_c": len(layer.w), **self.window.params(),
             "groups": self.groups, "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "pixels": pixels, "depth": depth, "contiguous": int(self._contiguous),
-            "runs": int(runs), "wide": int(wide), "x_zero": self.quant.zero,
+            "runs": int(runs), "twice": int(twice), "wide": int(wide), "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
         }  # fmt: skip
         image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], len(layer.w)), 1)
@@ -82,7 +84,7 @@ class Direct:
             inputs={"x": 0, "skip": 5} if mode else {"x": 0},
             params=params,
             key=_KEY,
-            weights={"w": pack_weights(layer.w, self.groups, target), "q": q},
+            weights={"w": pack_weights(layer.w, self.groups, target, twice=twice), "q": q},
             scratch_bytes=self._scratch(params, len(layer.w), STAGED[target.dot]),
             overlap={"x": image, "skip": skip} if mode else {"x": image},
             types=dict.fromkeys(("x", "skip", "w", "y"), "int8_t"),
@@ -124,4 +126,4 @@ class Direct:
 _MODES = {AddS8: "_add", DirectSkip: "_direct", type(None): ""}
 
 # Constants of every instance.
-_KEY = ("pixels", "contiguous", "runs", "wide")
+_KEY = ("pixels", "contiguous", "runs", "twice", "wide")

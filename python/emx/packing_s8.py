@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights and parameters of int8 layers with weights, as their kernels read them.
 
-Four outputs are a block. Its weights are what the target's dot products take
-(runtime/include/emx/arch/*_s8.h); its parameters are int32 [3][4]: bias, multiplier, left shift
-(of wide layers the right shift).
+Four outputs are a block, see runtime/include/emx/quant.h and arch/*_s8.h there.
 """
 
 from __future__ import annotations
@@ -63,31 +61,64 @@ class Weighted:
         """Inputs of an output."""
         return self.w[0].size
 
-    def params(self, groups: int = 1, *, wide: bool = False) -> tuple[Array, bool]:
-        """(int32 [groups][blocks][3][4], whether they are for 64-bit requantisation, as asked for
-        with `wide`)."""
+    def twice(self, groups: int, target: Target) -> bool:
+        """Whether two outputs can be summed as one, 256 * the second + the first: their weights
+        fit 16 bits, the second's sum 24 bits, its left shift is 8 at most (arch/dsp_s8.h)."""
+        if target.dot != "dsp" or (groups > 1 and len(self.w) // groups % 2):
+            return False
+        w = self.w.reshape(len(self.w), -1).astype(np.int16)
+        left = left_shifts(self.shift[1::2], self.bound[1::2])
+        fits = left is not None and np.max(left, initial=0) <= 8
+        fits = fits and np.max(self.bound[1::2], initial=0) < 1 << 23
+        both = len(w) // 2 * 2
+        return bool(fits and not np.any((w[1:both:2] == -128) & (w[:both:2] < 0)))
+
+    def params(
+        self, groups: int = 1, *, wide: bool = False, twice: bool = False
+    ) -> tuple[Array, bool]:
+        """(int32 [groups][blocks][12], whether they are for 64-bit requantisation, as asked for
+        with `wide`): of each block four biases, four pairs of a multiplier and a shift."""
         left = None if wide else left_shifts(self.shift, self.bound)
-        rows = [_blocks(r, groups) for r in (self.b, self.m, self.shift if left is None else left)]
-        return np.stack(rows, axis=2).astype(np.int32), left is None
+        b, m, shift = (
+            _blocks(r, groups) for r in (self.b, self.m, self.shift if left is None else left)
+        )
+        if twice:
+            b[..., 1::2] = _wrapped(b[..., 1::2] * 256 + b[..., ::2])
+            shift[..., 1::2] = 8 - shift[..., 1::2]
+        pairs = np.stack([m, shift], axis=-1).reshape(*m.shape[:-1], 2 * BLOCK)
+        return np.concatenate([b, pairs], axis=-1).astype(np.int32), left is None
+
+
+def _wrapped(v: Array) -> Array:
+    """The 32-bit number that differs from each of v by a multiple of 2^32."""
+    return (v + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def _blocks(row: Array, groups: int) -> Array:
-    """[outputs] -> [groups][blocks][4], filled with zeros (for shifts: no shift)."""
-    row = row.reshape(groups, -1)
+    """[outputs] -> int64 [groups][blocks][4], filled with zeros."""
+    row = row.astype(np.int64).reshape(groups, -1)
     return np.pad(row, ((0, 0), (0, -row.shape[1] % BLOCK))).reshape(groups, -1, BLOCK)
 
 
-def pack_weights(w: Array, groups: int, target: Target) -> Array:
+def pack_weights(w: Array, groups: int, target: Target, *, twice: bool = False) -> Array:
     """[outputs][c][...taps] -> int8 [groups][blocks][depth][4], inputs in the order taps, c:
 
-    generic  [depth][4]
-    dsp      [depth/4][4][4 inputs]
-    mve      [depth/16][4][16 inputs]
+    generic  [depth][4 outputs]
+    dsp      [depth/4][inputs 0, 2 or 1, 3][outputs 0, 1 or 2, 3][2 inputs][2 outputs]; `twice`:
+             the last two are a number of 16 bits, 256 * the second output + the first
+    mve      [depth/16][4 outputs][16 inputs]
     """
     flat = np.moveaxis(w, 1, -1).reshape(groups, len(w) // groups, -1)
     depth = padded_depth(flat.shape[2], target)
     fill = ((0, 0), (0, -flat.shape[1] % BLOCK), (0, depth - flat.shape[2]))
     blocks = np.pad(flat, fill).reshape(groups, -1, BLOCK, depth)
-    unit = DEPTH[target.dot]
-    split = blocks.reshape(*blocks.shape[:3], depth // unit, unit).transpose(0, 1, 3, 2, 4)
-    return np.ascontiguousarray(split).reshape(*blocks.shape[:2], depth, BLOCK)
+    if target.dot == "dsp":
+        if twice:
+            blocks[:, :, 1::2] -= blocks[:, :, ::2] < 0  # which the lower byte takes away
+        split = blocks.reshape(*blocks.shape[:2], 2, 2, depth // 4, 2, 2)
+        order = split.transpose(0, 1, 4, 6, 2, 5, 3)
+    else:
+        unit = DEPTH[target.dot]
+        split = blocks.reshape(*blocks.shape[:3], depth // unit, unit)
+        order = split.transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(order).reshape(*blocks.shape[:2], depth, BLOCK)

@@ -64,7 +64,8 @@ class LinearS8(Op):
         """One row is read as it lies, again for each block of outputs."""
         outputs, depth = len(layer.w), padded_depth(layer.depth, target)
         staged = depth != layer.depth
-        q, wide = layer.params()
+        twice = layer.twice(1, target)
+        q, wide = layer.params(twice=twice)
         step = outputs if staged else BLOCK
         columns = [
             Column(o, min(o + step, outputs), 0, layer.depth) for o in range(0, outputs, step)
@@ -76,11 +77,12 @@ class LinearS8(Op):
             function="emx_linear_staged_s8" if staged else "emx_linear_s8",
             inputs={"x": 0},
             params={
-                "in": layer.depth, "out": outputs, "depth": depth, "wide": int(wide),
+                "in": layer.depth, "out": outputs, "depth": depth,
+                "twice": int(twice), "wide": int(wide),
                 "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
             },
-            key=("wide",),
-            weights={"w": pack_weights(layer.w, 1, target), "q": q},
+            key=("twice", "wide"),
+            weights={"w": pack_weights(layer.w, 1, target, twice=twice), "q": q},
             scratch_bytes=depth if staged else 0,
             overlap={"x": x},
             types=dict.fromkeys(("x", "w", "y"), "int8_t"),

@@ -20,34 +20,64 @@ typedef struct {
     int32_t zero, m, shift;
 } emx_direct_s8_t;
 
-// y[i][o] of a staged pair; w and q have all blocks.
-EMX_SHARED void emx_outputs_2_s8(const emx_dot_s8_t *p, const int8_t *pair, const int8_t *w,
-                                 const int32_t *q, int8_t *y)
+// y[i] in [lo, hi] for i < n
+EMX_SHARED void emx_clamp_run_s8(int8_t *y, int32_t n, int32_t lo, int32_t hi)
 {
-    for (int32_t left = p->outputs; left > 0; left -= EMX_BLOCK) {
-        int32_t acc[2 * EMX_BLOCK];
-        const int32_t n = emx_min_s32(left, EMX_BLOCK);
-        emx_dot_2x4_s8(acc, q, pair, w, p->depth);
-        emx_requantise_4_s8(y, acc, q, &p->to, n);
-        emx_requantise_4_s8(y + p->pitch, acc + EMX_BLOCK, q, &p->to, n);
-        w += EMX_BLOCK * p->depth;
-        q += EMX_BLOCK_PARAMS;
-        y += EMX_BLOCK;
+    for (int32_t i = 0; i < n; i++) {
+        y[i] = (int8_t)emx_clamp_s32(y[i], lo, hi);
     }
 }
 
-// The same of one pixel x[depth].
-EMX_SHARED void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const int8_t *w,
+EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, int pixels, int twice, const int8_t *x,
+                              const int8_t *w, const int32_t *q, int8_t *y)
+{
+    if (pixels == 2 && twice) {
+        emx_blocks_2_twice_s8(p, x, w, q, y);
+    } else if (pixels == 2) {
+        emx_blocks_2_s8(p, x, w, q, y);
+    } else if (twice) {
+        emx_blocks_1_twice_s8(p, x, w, q, y);
+    } else {
+        emx_blocks_1_s8(p, x, w, q, y);
+    }
+}
+
+// y[i][o] of `pixels` pixels (2: a staged pair, 1: x[depth]); w and q have all blocks.
+EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, int pixels, int twice, const int8_t *x,
+                               const int8_t *w, const int32_t *q, int8_t *y)
+{
+    const int32_t whole = p->outputs / EMX_BLOCK, rest = p->outputs % EMX_BLOCK;
+    const emx_blocks_s8_t blocks = {p->depth, whole, p->to.zero, p->pitch};
+    if (whole > 0) {
+        emx_blocks_s8(&blocks, pixels, twice, x, w, q, y);
+    }
+    if (rest > 0) { // by the side, as a block writes four
+        const emx_blocks_s8_t last = {p->depth, 1, p->to.zero, EMX_BLOCK};
+        int8_t both[2 * EMX_BLOCK];
+        emx_blocks_s8(&last, pixels, twice, x, w + whole * EMX_BLOCK * p->depth,
+                      q + whole * EMX_BLOCK_PARAMS, both);
+        for (int32_t i = 0; i < pixels * rest; i++) {
+            y[i / rest * p->pitch + whole * EMX_BLOCK + i % rest] =
+                both[i / rest * EMX_BLOCK + i % rest];
+        }
+    }
+    if (p->to.lo > -128 || p->to.hi < 127) {
+        for (int32_t i = 0; i < pixels; i++) {
+            emx_clamp_run_s8(y + i * p->pitch, p->outputs, p->to.lo, p->to.hi);
+        }
+    }
+}
+
+EMX_INLINE void emx_outputs_2_s8(const emx_dot_s8_t *p, const int8_t *pair, const int8_t *w,
                                  const int32_t *q, int8_t *y)
 {
-    for (int32_t left = p->outputs; left > 0; left -= EMX_BLOCK) {
-        int32_t acc[EMX_BLOCK];
-        emx_dot_1x4_s8(acc, q, x, w, p->depth);
-        emx_requantise_4_s8(y, acc, q, &p->to, emx_min_s32(left, EMX_BLOCK));
-        w += EMX_BLOCK * p->depth;
-        q += EMX_BLOCK_PARAMS;
-        y += EMX_BLOCK;
-    }
+    emx_outputs_s8(p, 2, 0, pair, w, q, y);
+}
+
+EMX_INLINE void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const int8_t *w,
+                                 const int32_t *q, int8_t *y)
+{
+    emx_outputs_s8(p, 1, 0, x, w, q, y);
 }
 
 // acc * m + the skip's term, in units of 2^-shift of the result's.
@@ -70,7 +100,7 @@ EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const
         } else if (at == 0) {
             emx_dot_1x4_s8(acc, q, x, w, p->depth);
         }
-        const int32_t m = q[EMX_BLOCK_M + at], shift = q[EMX_BLOCK_SHIFT + at];
+        const int32_t m = q[EMX_BLOCK_M + 2 * at], shift = q[EMX_BLOCK_SHIFT + 2 * at];
         for (int32_t i = 0; i < pixels; i++) {
             int64_t v = (int64_t)acc[i * EMX_BLOCK + at] * m;
             if (d->skip) {

@@ -32,21 +32,21 @@
 // Kernel bodies must see their shape as constants, so inlining is not optional.
 #define EMX_INLINE static inline __attribute__((always_inline, unused))
 
-// One symbol for each distinct kernel instance: it shows in the map file and in the profile.
+// EMX_INSTANCE: one symbol for each distinct kernel instance, which shows in the map file and in the
+// profile. EMX_SHARED: one copy for all instances.
 #if defined(__clang__)
 #define EMX_INSTANCE static __attribute__((noinline))
+#define EMX_SHARED static __attribute__((noinline, unused))
 #define EMX_UNROLL _Pragma("clang loop unroll(full)")
 #define EMX_UNROLL_2 _Pragma("clang loop unroll_count(2)")
 #define EMX_UNROLL_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define EMX_INSTANCE static __attribute__((noinline, noclone))
+#define EMX_SHARED static __attribute__((noinline, noclone, unused))
 #define EMX_UNROLL _Pragma("GCC unroll 16")
 #define EMX_UNROLL_2 _Pragma("GCC unroll 2")
 #define EMX_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
-
-// One copy for all instances.
-#define EMX_SHARED static __attribute__((noinline, unused))
 
 // 1: the compiler optimises for size (-Os): kernels leave out what is only faster.
 #ifdef __OPTIMIZE_SIZE__

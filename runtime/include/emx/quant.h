@@ -5,19 +5,28 @@
 #define EMX_QUANT_H
 #include <emx/emx.h>
 
+// Four outputs are a block; their parameters lie beside each other, int32_t [12]: what the sums start
+// from, then a multiplier and a left shift of each (emx_round_wide_s8: a right shift).
 enum {
-    EMX_BLOCK = 4,         // outputs whose parameters lie beside each other: int32_t [3][4] of
-    EMX_BLOCK_BIAS = 0,    // what sums start from,
-    EMX_BLOCK_M = 4,       // multipliers,
-    EMX_BLOCK_SHIFT = 8,   // left shifts (emx_requantise_wide_s8: right shifts)
-    EMX_BLOCK_PARAMS = 12, // in all
-    EMX_SCALE_SHIFT = 9    // the unit of a rounded product is 2^-9 of the result's
+    EMX_BLOCK = 4,
+    EMX_BLOCK_BIAS = 0,  // + o
+    EMX_BLOCK_M = 4,     // + 2 * o
+    EMX_BLOCK_SHIFT = 5, // + 2 * o
+    EMX_BLOCK_PARAMS = 12,
+    EMX_SCALE_SHIFT = 9 // the unit of a scaled sum is 2^-9 of the result's
 };
 
 // How results are stored: clamp(v + zero, lo, hi), all in the range of int8_t.
 typedef struct {
     int32_t zero, lo, hi;
 } emx_result_s8_t;
+
+// All outputs of one or two pixels, as a multiple of four: what the micro-kernels take.
+typedef struct {
+    int32_t depth, blocks;
+    int32_t zero;  // of the results
+    int32_t pitch; // from a pixel's outputs to those of the next
+} emx_blocks_s8_t;
 
 EMX_INLINE int32_t emx_clamp_s32(int32_t v, int32_t lo, int32_t hi)
 {
@@ -30,11 +39,16 @@ EMX_INLINE int32_t emx_shift_left_s32(int32_t v, int32_t k) { return (int32_t)((
 // The upper half of a product.
 EMX_INLINE int32_t emx_high_s32(int32_t a, int32_t b) { return (int32_t)((int64_t)a * b >> 32); }
 
+// What is added to a scaled sum: the zero point, and a half.
+EMX_INLINE int32_t emx_result_start(int32_t zero)
+{
+    return zero * (1 << EMX_SCALE_SHIFT) + (1 << (EMX_SCALE_SHIFT - 1));
+}
+
 // k = 41 - shift, 0 <= k < 32, acc << k is a 32-bit number. Floors collapse, so it is one rounding.
 EMX_INLINE int32_t emx_requantise_s8(int32_t acc, int32_t m, int32_t k, const emx_result_s8_t *to)
 {
-    const int32_t start = to->zero * (1 << EMX_SCALE_SHIFT) + (1 << (EMX_SCALE_SHIFT - 1));
-    const int32_t v = emx_high_s32(emx_shift_left_s32(acc, k), m) + start;
+    const int32_t v = emx_high_s32(emx_shift_left_s32(acc, k), m) + emx_result_start(to->zero);
     return emx_clamp_s32(v >> EMX_SCALE_SHIFT, to->lo, to->hi);
 }
 

@@ -1,81 +1,239 @@
 // SPDX-License-Identifier: Apache-2.0
 // Micro-kernels for the DSP instructions of Armv7E-M and Armv8-M: two products in one instruction.
 //
-// A pair holds, for each four inputs, four words of two 16-bit numbers: inputs 0 and 2 of the first
-// pixel, of the second, inputs 1 and 3 of the first, of the second. Weights: for each four inputs
-// four words, one for each output.
+// Four inputs k..k+3 are a step. A pair holds of each step four words of two halfwords: inputs k and
+// k+2 of the first pixel, of the second, k+1 and k+3 of the first, of the second. Weights lie in the
+// same order: a word has inputs k and k+2 of outputs 0 and 1, byte by byte; the next of outputs 2
+// and 3; then likewise for k+1 and k+3.
+//
+// If `twice`, the second of two outputs is not read from its bytes. Halfwords hold 256 * w1 + w0
+// then, so that one product sums both outputs, 256 * acc1 + acc0, and needs no unpacking. acc0 comes
+// from the lower bytes; acc1 follows exactly, as it has less than 24 bits.
 #ifndef EMX_ARCH_DSP_S8_H
 #define EMX_ARCH_DSP_S8_H
 #include <emx/emx.h>
+#include <emx/quant.h>
 
 #define EMX_DEPTH 4
 #define EMX_STAGED 4
 
-// Four bytes, or two halfwords, from memory of any alignment.
-EMX_INLINE uint32_t emx_load_word_s8(const int8_t *x)
+// How many steps a loop does at once.
+#if EMX_SMALL
+#define EMX_STEPS 1
+#define EMX_REPEAT ".rept 1\n\t"
+#else
+#define EMX_STEPS 4
+#define EMX_REPEAT ".rept 4\n\t"
+#endif
+
+#define EMX_HAVE_weight_at_s8
+EMX_INLINE int32_t emx_weight_at_s8(int32_t k, int32_t o)
 {
-    uint32_t v;
-    memcpy(&v, x, 4);
-    return v;
+    return k / 4 * 16 + k % 2 * 8 + o / 2 * 4 + k / 2 % 2 * 2 + o % 2;
 }
 
-EMX_INLINE void emx_store_word_s8(int8_t *y, uint32_t v) { memcpy(y, &v, 4); }
-
-// Bytes 0 and 2 as halfwords; bytes 1 and 3.
-EMX_INLINE uint32_t emx_even_s8(uint32_t v)
+#define EMX_HAVE_copy_s8
+EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n)
 {
-    uint32_t r;
-    __asm__("sxtb16 %0, %1" : "=r"(r) : "r"(v));
-    return r;
-}
-
-EMX_INLINE uint32_t emx_odd_s8(uint32_t v)
-{
-    uint32_t r;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
-    return r;
-}
-
-EMX_INLINE int32_t emx_mac_2_s16(int32_t acc, uint32_t a, uint32_t b)
-{
-    int32_t r;
-    __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc));
-    return r;
+    int32_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        memcpy(to + i, x + i, 4);
+    }
+    for (; i < n; i++) {
+        to[i] = x[i];
+    }
 }
 
 #define EMX_HAVE_stage_2_s8
 EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const int8_t *x0,
                                const int8_t *x1, int32_t n)
 {
+    int8_t *to = pair + 4 * at;
     (void)depth;
+    EMX_UNROLL_2
     for (int32_t k = 0; k < n; k += 4) {
-        const uint32_t a = emx_load_word_s8(x0 + k), b = emx_load_word_s8(x1 + k);
-        int8_t *const to = pair + 4 * (at + k);
-        emx_store_word_s8(to, emx_even_s8(a));
-        emx_store_word_s8(to + 4, emx_even_s8(b));
-        emx_store_word_s8(to + 8, emx_odd_s8(a));
-        emx_store_word_s8(to + 12, emx_odd_s8(b));
+        __asm__ volatile("ldr r0, [%1], #4\n\t"
+                         "ldr r1, [%2], #4\n\t"
+                         "sxtb16 r2, r0, ror #8\n\t"
+                         "sxtb16 r3, r1, ror #8\n\t"
+                         "sxtb16 r0, r0\n\t"
+                         "sxtb16 r1, r1\n\t"
+                         "stmia %0!, {r0-r3}"
+                         : "+r"(to), "+r"(x0), "+r"(x1)
+                         :
+                         : "r0", "r1", "r2", "r3", "memory");
     }
 }
 
+// Two words of a pair (r0, r1), two of weights (r2, r3): 16 products.
+// Sums: r4-r7 of the first pixel, r8-r11 of the second. r12 walks along the pair, lr the weights.
+#define EMX_HALF_2_TWICE                                                                           \
+    "ldrd r0, r1, [r12], #8\n\tldrd r2, r3, [lr], #8\n\t"                                          \
+    "smlad r5, r2, r0, r5\n\tsmlad r9, r2, r1, r9\n\tsxtb16 r2, r2\n\t"                            \
+    "smlad r7, r3, r0, r7\n\tsmlad r11, r3, r1, r11\n\tsxtb16 r3, r3\n\t"                          \
+    "smlad r4, r2, r0, r4\n\tsmlad r8, r2, r1, r8\n\t"                                             \
+    "smlad r6, r3, r0, r6\n\tsmlad r10, r3, r1, r10\n\t"
+#define EMX_HALF_2                                                                                 \
+    "ldrd r0, r1, [r12], #8\n\t"                                                                   \
+    "ldr r2, [lr], #4\n\tsxtb16 r3, r2\n\tsxtb16 r2, r2, ror #8\n\t"                               \
+    "smlad r4, r3, r0, r4\n\tsmlad r8, r3, r1, r8\n\t"                                             \
+    "smlad r5, r2, r0, r5\n\tsmlad r9, r2, r1, r9\n\t"                                             \
+    "ldr r2, [lr], #4\n\tsxtb16 r3, r2\n\tsxtb16 r2, r2, ror #8\n\t"                               \
+    "smlad r6, r3, r0, r6\n\tsmlad r10, r3, r1, r10\n\t"                                           \
+    "smlad r7, r2, r0, r7\n\tsmlad r11, r2, r1, r11\n\t"
+
+// acc1 << 8 of the sums of two outputs.
+#define EMX_APART_2 "sub r5, r5, r4\n\tsub r7, r7, r6\n\tsub r9, r9, r8\n\tsub r11, r11, r10\n\t"
+
+// The results of one output from the sums a and b of two pixels; r12 and r2 walk along y, lr along
+// the parameters, r3 is what is added before the shift.
+#define EMX_RESULT_2(shift, a, b)                                                                  \
+    "ldrd r0, r1, [lr], #8\n\t" shift " " a ", " a ", r1\n\t" shift " " b ", " b ", r1\n\t"        \
+    "smmla " a ", " a ", r0, r3\n\tsmmla " b ", " b ", r0, r3\n\t"                                 \
+    "ssat " a ", #8, " a ", asr #9\n\tssat " b ", #8, " b ", asr #9\n\t"                           \
+    "strb " a ", [r12], #1\n\tstrb " b ", [r2], #1\n\t"
+
+// All blocks. What does not fit the core registers waits in s0 to s8; r7 in s15, as compilers do not
+// like to hear that it changes. Steps are an unrolled loop that is entered where as many are left as
+// the last round does.
+#define EMX_BLOCKS_2(half, apart, odd)                                                             \
+    "vmov s15, r7\n\t"                                                                             \
+    "adr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                                        \
+    "add r4, r4, r12\n\tvmov s6, r4\n\tvmov s8, r6\n\t"                                            \
+    "vmov s0, s1, lr, r12\n\tvmov s4, s5, r2, r3\n\tmov r12, r1\n\tmov lr, r0\n"                   \
+    "1:\n\t"                                                                                       \
+    "ldmia lr!, {r4-r7}\n\tvmov s2, s3, r12, lr\n\tvmov s4, r2\n\t"                                \
+    "mov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\t"                                   \
+    "vmov lr, r12, s0, s1\n\tvmov r0, s7\n\tbx r0\n"                                               \
+    "2:\n\t" EMX_REPEAT half half ".endr\n\t"                                                      \
+    "vmov r0, s6\n\tcmp r12, r0\n\tbne.w 2b\n\t" apart                                             \
+    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\tvmov r2, r3, s4, s5\n\t" EMX_RESULT_2(                 \
+        "lsl", "r4", "r8") EMX_RESULT_2(odd, "r5", "r9") EMX_RESULT_2("lsl", "r6", "r10")          \
+        EMX_RESULT_2(odd, "r7", "r11") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                \
+                                       "vmov r7, s15"
+
+// Bytes of the code of the steps that the first round leaves out, if a step has `bytes`.
+EMX_INLINE int32_t emx_steps_left_out(int32_t depth, int32_t bytes)
+{
+    return (EMX_STEPS - depth / 4 % EMX_STEPS) % EMX_STEPS * bytes;
+}
+
+// The registers as EMX_BLOCKS_2 and EMX_BLOCKS_1 want them at first.
+#define EMX_BLOCKS_REGISTERS(p, x, x_bytes, skipped)                                               \
+    register const int32_t *r0 __asm__("r0") = q;                                                  \
+    register int8_t *r1 __asm__("r1") = y, *r2 __asm__("r2") = y + (p)->pitch;                     \
+    register int32_t r3 __asm__("r3") = emx_result_start(p->zero), r4 __asm__("r4") = x_bytes;     \
+    register int32_t r5 __asm__("r5") = skipped;                                                   \
+    register int8_t *r6 __asm__("r6") = y + EMX_BLOCK * (p)->blocks;                               \
+    register const int8_t *r12 __asm__("r12") = x, *lr __asm__("lr") = w
+#define EMX_BLOCKS_OPERANDS                                                                        \
+    : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r12), "+r"(lr)    \
+    :                                                                                              \
+    : "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s15", "cc", \
+      "memory"
+
+#define EMX_HAVE_blocks_2_s8
+EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    EMX_BLOCKS_REGISTERS(p, pair, 4 * p->depth, emx_steps_left_out(p->depth, 2 * 60));
+    __asm__ volatile(EMX_BLOCKS_2(EMX_HALF_2, "", "lsl") EMX_BLOCKS_OPERANDS);
+}
+
+EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                                      const int32_t *q, int8_t *y)
+{
+    EMX_BLOCKS_REGISTERS(p, pair, 4 * p->depth, emx_steps_left_out(p->depth, 2 * 48));
+    __asm__ volatile(EMX_BLOCKS_2(EMX_HALF_2_TWICE, EMX_APART_2, "asr") EMX_BLOCKS_OPERANDS);
+}
+
+// One pixel, whose bytes are read as they lie: a step is 16 or 32 products. Sums: r4-r7.
+#define EMX_STEP_1_X                                                                               \
+    "ldr r1, [r12], #4\n\tldmia lr!, {r2, r3, r8, r9}\n\t"                                         \
+    "sxtb16 r0, r1\n\tsxtb16 r1, r1, ror #8\n\t"
+#define EMX_PRODUCTS_1_TWICE(x, v01, v23)                                                          \
+    "smlad r5, " v01 ", " x ", r5\n\tsxtb16 " v01 ", " v01 "\n\t"                                  \
+    "smlad r7, " v23 ", " x ", r7\n\tsxtb16 " v23 ", " v23 "\n\t"                                  \
+    "smlad r4, " v01 ", " x ", r4\n\tsmlad r6, " v23 ", " x ", r6\n\t"
+#define EMX_PRODUCTS_1(x, v, a, b)                                                                 \
+    "sxtb16 r10, " v "\n\tsxtb16 " v ", " v ", ror #8\n\t"                                         \
+    "smlad " a ", r10, " x ", " a "\n\tsmlad " b ", " v ", " x ", " b "\n\t"
+#define EMX_STEP_1_TWICE                                                                           \
+    EMX_STEP_1_X EMX_PRODUCTS_1_TWICE("r0", "r2", "r3") EMX_PRODUCTS_1_TWICE("r1", "r8", "r9")
+#define EMX_STEP_1                                                                                 \
+    EMX_STEP_1_X EMX_PRODUCTS_1("r0", "r2", "r4", "r5") EMX_PRODUCTS_1("r0", "r3", "r6", "r7")     \
+        EMX_PRODUCTS_1("r1", "r8", "r4", "r5") EMX_PRODUCTS_1("r1", "r9", "r6", "r7")
+#define EMX_APART_1 "sub r5, r5, r4\n\tsub r7, r7, r6\n\t"
+#define EMX_RESULT_1(shift, a)                                                                     \
+    "ldrd r0, r1, [lr], #8\n\t" shift " " a ", " a ", r1\n\tsmmla " a ", " a ", r0, r3\n\t"        \
+    "ssat " a ", #8, " a ", asr #9\n\tstrb " a ", [r12], #1\n\t"
+
+// As EMX_BLOCKS_2, but where x ends is in r11.
+#define EMX_BLOCKS_1(step, apart, odd)                                                             \
+    "vmov s15, r7\n\t"                                                                             \
+    "adr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                                        \
+    "add r11, r4, r12\n\tvmov s8, r6\n\t"                                                          \
+    "vmov s0, s1, lr, r12\n\tvmov s5, r3\n\tmov r12, r1\n\tmov lr, r0\n"                           \
+    "1:\n\t"                                                                                       \
+    "ldmia lr!, {r4-r7}\n\tvmov s2, s3, r12, lr\n\t"                                               \
+    "vmov lr, r12, s0, s1\n\tvmov r0, s7\n\tbx r0\n"                                               \
+    "2:\n\t" EMX_REPEAT step ".endr\n\t"                                                           \
+    "cmp r12, r11\n\tbne.w 2b\n\t" apart                                                           \
+    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\tvmov r3, s5\n\t" EMX_RESULT_1("lsl", "r4")             \
+        EMX_RESULT_1(odd, "r5") EMX_RESULT_1("lsl", "r6")                                          \
+            EMX_RESULT_1(odd, "r7") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                   \
+                                    "vmov r7, s15"
+
+#define EMX_HAVE_blocks_1_s8
+EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    EMX_BLOCKS_REGISTERS(p, x, p->depth, emx_steps_left_out(p->depth, 20 * 4));
+    __asm__ volatile(EMX_BLOCKS_1(EMX_STEP_1, "", "lsl") EMX_BLOCKS_OPERANDS);
+}
+
+EMX_SHARED void emx_blocks_1_twice_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                                      const int32_t *q, int8_t *y)
+{
+    EMX_BLOCKS_REGISTERS(p, x, p->depth, emx_steps_left_out(p->depth, 16 * 4));
+    __asm__ volatile(EMX_BLOCKS_1(EMX_STEP_1_TWICE, EMX_APART_1, "asr") EMX_BLOCKS_OPERANDS);
+}
+
+EMX_INLINE uint32_t emx_load_word(const int8_t *x)
+{
+    uint32_t v;
+    memcpy(&v, x, 4);
+    return v;
+}
+
+// acc + the products of the signed bytes 0 and 2 of v, or 1 and 3, and the halfwords of x
+EMX_INLINE int32_t emx_mac_even(int32_t acc, uint32_t v, uint32_t x)
+{
+    __asm__("sxtb16 %1, %1\n\tsmlad %0, %1, %2, %0" : "+r"(acc), "+r"(v) : "r"(x));
+    return acc;
+}
+
+EMX_INLINE int32_t emx_mac_odd(int32_t acc, uint32_t v, uint32_t x)
+{
+    return emx_mac_even(acc, v >> 8 | v << 24, x);
+}
+
+// The sums of one block, for those that are rounded in 64 bits; plain weights.
 #define EMX_HAVE_dot_2x4_s8
 EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
                                const int8_t *w, int32_t depth)
 {
-    EMX_UNROLL
-    for (int o = 0; o < 4; o++) {
-        acc[o] = acc[4 + o] = b[o];
+    for (int o = 0; o < 8; o++) {
+        acc[o] = b[o % 4];
     }
-    for (int32_t k = 0; k < depth; k += 4) {
-        const int8_t *const x = pair + 4 * k;
-        EMX_UNROLL
-        for (int o = 0; o < 4; o++) {
-            const uint32_t v = emx_load_word_s8(w + 4 * k + 4 * o);
-            const uint32_t even = emx_even_s8(v), odd = emx_odd_s8(v);
-            acc[o] = emx_mac_2_s16(acc[o], emx_load_word_s8(x), even);
-            acc[4 + o] = emx_mac_2_s16(acc[4 + o], emx_load_word_s8(x + 4), even);
-            acc[o] = emx_mac_2_s16(acc[o], emx_load_word_s8(x + 8), odd);
-            acc[4 + o] = emx_mac_2_s16(acc[4 + o], emx_load_word_s8(x + 12), odd);
+    for (int32_t k = 0; k < 4 * depth; k += 8) {
+        for (int i = 0; i < 2; i++) {
+            const uint32_t x = emx_load_word(pair + k + 4 * i);
+            for (int o = 0; o < 4; o += 2) {
+                const uint32_t v = emx_load_word(w + k + 2 * o);
+                acc[4 * i + o] = emx_mac_even(acc[4 * i + o], v, x);
+                acc[4 * i + o + 1] = emx_mac_odd(acc[4 * i + o + 1], v, x);
+            }
         }
     }
 }
@@ -84,18 +242,20 @@ EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t 
 EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t *x, const int8_t *w,
                                int32_t depth)
 {
-    EMX_UNROLL
     for (int o = 0; o < 4; o++) {
         acc[o] = b[o];
     }
     for (int32_t k = 0; k < depth; k += 4) {
-        const uint32_t a = emx_load_word_s8(x + k);
-        const uint32_t x_even = emx_even_s8(a), x_odd = emx_odd_s8(a);
-        EMX_UNROLL
-        for (int o = 0; o < 4; o++) {
-            const uint32_t v = emx_load_word_s8(w + 4 * k + 4 * o);
-            acc[o] = emx_mac_2_s16(acc[o], x_even, emx_even_s8(v));
-            acc[o] = emx_mac_2_s16(acc[o], x_odd, emx_odd_s8(v));
+        uint32_t inputs = emx_load_word(x + k);
+        for (int half = 0; half < 2; half++) {
+            uint32_t two = inputs;
+            __asm__("sxtb16 %0, %0" : "+r"(two));
+            for (int o = 0; o < 4; o += 2) {
+                const uint32_t v = emx_load_word(w + 4 * k + 8 * half + 2 * o);
+                acc[o] = emx_mac_even(acc[o], v, two);
+                acc[o + 1] = emx_mac_odd(acc[o + 1], v, two);
+            }
+            inputs = inputs >> 8 | inputs << 24;
         }
     }
 }

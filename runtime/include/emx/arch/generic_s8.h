@@ -16,6 +16,14 @@
 #define EMX_STAGED 2 // bytes of a pair for each input
 #endif
 
+#ifndef EMX_HAVE_weight_at_s8
+// Where a block has the weight of input k and output o.
+EMX_INLINE int32_t emx_weight_at_s8(int32_t k, int32_t o)
+{
+    return (k / EMX_DEPTH * EMX_BLOCK + o) * EMX_DEPTH + k % EMX_DEPTH;
+}
+#endif
+
 #ifndef EMX_HAVE_copy_s8
 EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n) { memcpy(to, x, (size_t)n); }
 #endif
@@ -77,11 +85,48 @@ EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32
     EMX_UNROLL
     for (int o = 0; o < 4; o++) {
         if (o < n) {
-            const int32_t m = q[EMX_BLOCK_M + o], k = q[EMX_BLOCK_SHIFT + o];
+            const int32_t m = q[EMX_BLOCK_M + 2 * o], k = q[EMX_BLOCK_SHIFT + 2 * o];
             y[o] = (int8_t)emx_requantise_s8(acc[o], m, k, to);
         }
     }
 }
+#endif
+
+#ifndef EMX_HAVE_blocks_2_s8
+// y[i][o] = emx_requantise_s8(...) of a pair. _twice: weights as the target packs them if `twice`.
+EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    const emx_result_s8_t to = {p->zero, -128, 127};
+    for (int32_t i = 0; i < p->blocks; i++) {
+        int32_t acc[2 * EMX_BLOCK];
+        emx_dot_2x4_s8(acc, q, pair, w, p->depth);
+        emx_requantise_4_s8(y, acc, q, &to, EMX_BLOCK);
+        emx_requantise_4_s8(y + p->pitch, acc + EMX_BLOCK, q, &to, EMX_BLOCK);
+        w += EMX_BLOCK * p->depth;
+        q += EMX_BLOCK_PARAMS;
+        y += EMX_BLOCK;
+    }
+}
+#define emx_blocks_2_twice_s8 emx_blocks_2_s8
+#endif
+
+#ifndef EMX_HAVE_blocks_1_s8
+// The same of one pixel x[depth].
+EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    const emx_result_s8_t to = {p->zero, -128, 127};
+    for (int32_t i = 0; i < p->blocks; i++) {
+        int32_t acc[EMX_BLOCK];
+        emx_dot_1x4_s8(acc, q, x, w, p->depth);
+        emx_requantise_4_s8(y, acc, q, &to, EMX_BLOCK);
+        w += EMX_BLOCK * p->depth;
+        q += EMX_BLOCK_PARAMS;
+        y += EMX_BLOCK;
+    }
+}
+#define emx_blocks_1_twice_s8 emx_blocks_1_s8
 #endif
 
 #endif

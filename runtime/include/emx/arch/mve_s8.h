@@ -1,32 +1,129 @@
 // SPDX-License-Identifier: Apache-2.0
 // Micro-kernels of int8 layers for Helium: sixteen products in one instruction. Weights: for each
-// sixteen inputs four vectors, one for each output.
+// sixteen inputs, a step, four vectors, one for each output.
 #ifndef EMX_ARCH_MVE_S8_H
 #define EMX_ARCH_MVE_S8_H
 #include <arm_mve.h>
 #include <emx/emx.h>
+#include <emx/quant.h>
 
 #define EMX_DEPTH 16
 #define EMX_STAGED 2
 
-#define EMX_HAVE_dot_2x4_s8
-EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
-                               const int8_t *w, int32_t depth)
+#define EMX_HAVE_copy_s8
+EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n)
 {
-    EMX_UNROLL
-    for (int o = 0; o < 4; o++) {
-        acc[o] = acc[4 + o] = b[o];
-    }
-    for (int32_t k = 0; k < depth; k += 16) {
-        EMX_UNROLL
-        for (int o = 0; o < 4; o++) {
-            const int8x16_t v = vldrbq_s8(w + 4 * k + 16 * o);
-            acc[o] = vmladavaq_s8(acc[o], vldrbq_s8(pair + k), v);
-            acc[4 + o] = vmladavaq_s8(acc[4 + o], vldrbq_s8(pair + depth + k), v);
-        }
-    }
+    __asm__ volatile("wlstp.8 lr, %2, 2f\n"
+                     "1:\n\t"
+                     "vldrb.8 q0, [%1], #16\n\tvstrb.8 q0, [%0], #16\n\tletp lr, 1b\n"
+                     "2:"
+                     : "+r"(to), "+r"(x)
+                     : "r"(n)
+                     : "lr", "d0", "d1", "memory");
 }
 
+// Sixteen inputs of two pixels by four outputs: 128 products. Sums: r0, r2, r4, r6 of the first pixel,
+// r8, r10, r12, lr of the second; this instruction wants even registers. r9 and r11 walk along the
+// pixels, r3 along the weights. `mac` is vmladav to begin sums, vmladava to go on.
+#define EMX_STEP_2(mac)                                                                            \
+    "vldrb.8 q0, [r9], #16\n\tvldrb.8 q2, [r3], #16\n\t" mac ".s8 r0, q0, q2\n\t"                  \
+    "vldrb.8 q1, [r11], #16\n\t" mac ".s8 r8, q1, q2\n\t"                                          \
+    "vldrb.8 q3, [r3], #16\n\t" mac ".s8 r2, q0, q3\n\t"                                           \
+    "vldrb.8 q2, [r3], #16\n\t" mac ".s8 r10, q1, q3\n\t"                                          \
+    "vldrb.8 q3, [r3], #16\n\t" mac ".s8 r4, q0, q2\n\t" mac ".s8 r12, q1, q2\n\t" mac             \
+    ".s8 r6, q0, q3\n\t" mac ".s8 lr, q1, q3\n\t"
+#define EMX_STEP_1(mac)                                                                            \
+    "vldrb.8 q0, [r9], #16\n\tvldrb.8 q1, [r3], #16\n\t" mac ".s8 r0, q0, q1\n\t"                  \
+    "vldrb.8 q2, [r3], #16\n\t" mac ".s8 r2, q0, q2\n\t"                                           \
+    "vldrb.8 q1, [r3], #16\n\t" mac ".s8 r4, q0, q1\n\t"                                           \
+    "vldrb.8 q2, [r3], #16\n\t" mac ".s8 r6, q0, q2\n\t"
+
+#define EMX_FIRST_2 EMX_STEP_2("vmladav")
+#define EMX_NEXT_2 EMX_STEP_2("vmladava")
+#define EMX_FIRST_1 EMX_STEP_1("vmladav")
+#define EMX_NEXT_1 EMX_STEP_1("vmladava")
+
+// The steps after the first, two in a loop, which is entered in the middle for an odd number.
+#if EMX_SMALL
+#define EMX_OTHERS_2                                                                               \
+    "vmov r1, s21\n\tcbz r1, 4f\n"                                                                 \
+    "2:\n\t" EMX_NEXT_2 "subs r1, r1, #1\n\tbne 2b\n"
+#else
+#define EMX_OTHERS_2                                                                               \
+    "vmov r1, s21\n\tlsrs r1, r1, #1\n\tbcs 3f\n\tsubs r1, r1, #1\n\tblt 4f\n"                     \
+    "2:\n\t" EMX_NEXT_2 "\n3:\n\t" EMX_NEXT_2 "subs r1, r1, #1\n\tbge 2b\n"
+#endif
+
+// Sums in lanes; their parameters at r0, the zero point in r1.
+#define EMX_LANES_1 "vmov q0[2], q0[0], r0, r4\n\tvmov q0[3], q0[1], r2, r6\n\t"
+#define EMX_LANES_2 "vmov q1[2], q1[0], r8, r12\n\tvmov q1[3], q1[1], r10, lr\n\t"
+#define EMX_PARAMS "vmov r0, r1, s18, s19\n\tvldrw.u32 q2, [r0], #16\n\t"
+#define EMX_SCALES "vld20.32 {q2, q3}, [r0]\n\tvld21.32 {q2, q3}, [r0]!\n\tvmov s18, r0\n\t"
+
+// All blocks. What waits in s16 to s22 while the sums take all registers: r7 among it, as compilers
+// do not like to hear that it changes.
+#define EMX_BLOCKS_2                                                                               \
+    "vmov s16, s17, r9, r11\n\tvmov s18, s19, r0, r1\n\tvmov s20, s21, r4, r2\n\t"                 \
+    "vmov s22, r7\n\tmov r7, r6\n"                                                                 \
+    "1:\n\t"                                                                                       \
+    "vmov r9, r11, s16, s17\n\t" EMX_FIRST_2 EMX_OTHERS_2                                          \
+    "4:\n\t" EMX_LANES_1 EMX_LANES_2 EMX_PARAMS                                                    \
+    "vadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q2\n\t" EMX_SCALES                                    \
+    "vshl.s32 q0, q0, q3\n\tvshl.s32 q1, q1, q3\n\t"                                               \
+    "vmulh.s32 q0, q0, q2\n\tvmulh.s32 q1, q1, q2\n\tvmov r2, s20\n\t"                             \
+    "vqrshrnb.s32 q0, q0, #9\n\tvqrshrnt.s32 q0, q1, #9\n\t"                                       \
+    "vqadd.s16 q0, q0, r1\n\tvqmovnb.s16 q0, q0\n\t"                                               \
+    "vstrb.32 q0, [r5], #4\n\tvshr.u32 q0, q0, #16\n\tvstrb.32 q0, [r7], #4\n\t"                   \
+    "cmp r5, r2\n\tbne.w 1b\n\t"                                                                   \
+    "vmov r7, s22"
+
+// The same of one pixel.
+#define EMX_BLOCKS_1                                                                               \
+    "vmov s16, s17, r9, r2\n\tvmov s18, s19, r0, r1\n"                                             \
+    "1:\n\t"                                                                                       \
+    "vmov r9, r10, s16, s17\n\t" EMX_FIRST_1 "wls lr, r10, 3f\n"                                   \
+    "2:\n\t" EMX_NEXT_1 "le lr, 2b\n"                                                              \
+    "3:\n\t" EMX_LANES_1 EMX_PARAMS "vadd.i32 q0, q0, q2\n\t" EMX_SCALES                           \
+    "vshl.s32 q0, q0, q3\n\tvmulh.s32 q0, q0, q2\n\t"                                              \
+    "vqrshrnb.s32 q0, q0, #9\n\tvqadd.s16 q0, q0, r1\n\tvqmovnb.s16 q0, q0\n\t"                    \
+    "vstrb.32 q0, [r5], #4\n\tcmp r5, r8\n\tbne 1b"
+
+#define EMX_HAVE_blocks_2_s8
+EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    register const int32_t *r0 __asm__("r0") = q;
+    register int32_t r1 __asm__("r1") = p->zero, r2 __asm__("r2") = p->depth / 16 - 1;
+    register const int8_t *r3 __asm__("r3") = w, *r4 __asm__("r4") = y + EMX_BLOCK * p->blocks;
+    register int8_t *r5 __asm__("r5") = y, *r6 __asm__("r6") = y + p->pitch;
+    register const int8_t *r9 __asm__("r9") = pair, *r11 __asm__("r11") = pair + p->depth;
+    __asm__ volatile(EMX_BLOCKS_2
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
+                       "+r"(r9), "+r"(r11)
+                     :
+                     : "r8", "r10", "r12", "lr", "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
+                       "d8", "d9", "d10", "d11", "cc", "memory");
+}
+#define emx_blocks_2_twice_s8 emx_blocks_2_s8
+
+#define EMX_HAVE_blocks_1_s8
+EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                                const int32_t *q, int8_t *y)
+{
+    register const int32_t *r0 __asm__("r0") = q;
+    register int32_t r1 __asm__("r1") = p->zero, r2 __asm__("r2") = p->depth / 16 - 1;
+    register const int8_t *r3 __asm__("r3") = w;
+    register int8_t *r5 __asm__("r5") = y;
+    register const int8_t *r8 __asm__("r8") = y + EMX_BLOCK * p->blocks, *r9 __asm__("r9") = x;
+    __asm__ volatile(EMX_BLOCKS_1
+                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r5), "+r"(r8), "+r"(r9)
+                     :
+                     : "r4", "r6", "r10", "lr", "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
+                       "d8", "d9", "cc", "memory");
+}
+#define emx_blocks_1_twice_s8 emx_blocks_1_s8
+
+// The sums of one block, for those that are rounded in 64 bits.
 #define EMX_HAVE_dot_1x4_s8
 EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t *x, const int8_t *w,
                                int32_t depth)
@@ -41,6 +138,25 @@ EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t 
             acc[o] = vmladavaq_s8(acc[o], vldrbq_s8(x + k), vldrbq_s8(w + 4 * k + 16 * o));
         }
     }
+}
+
+#define EMX_HAVE_dot_2x4_s8
+EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
+                               const int8_t *w, int32_t depth)
+{
+    emx_dot_1x4_s8(acc, b, pair, w, depth);
+    emx_dot_1x4_s8(acc + 4, b, pair + depth, w, depth);
+}
+
+#define EMX_HAVE_requantise_4_s8
+EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                                    const emx_result_s8_t *to, int32_t n)
+{
+    const int32x4x2_t scale = vld2q_s32(q + EMX_BLOCK_M);
+    int32x4_t v = vmulhq_s32(vshlq_s32(vldrwq_s32(acc), scale.val[1]), scale.val[0]);
+    v = vshrq_n_s32(vaddq_n_s32(v, emx_result_start(to->zero)), EMX_SCALE_SHIFT);
+    v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(to->hi)), vdupq_n_s32(to->lo));
+    vstrbq_p_s32(y, v, vctp32q((uint32_t)n));
 }
 
 #endif

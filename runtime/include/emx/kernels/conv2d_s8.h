@@ -4,7 +4,7 @@
 //   C = in_c / groups, g = o / (out_c / groups); requantise() of emx/quant.h
 //
 //   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first)
-//   w     [groups][blocks][depth][4], q  [groups][blocks][3][4], see arch/generic_s8.h;
+//   w     [groups][blocks][depth][4], q  [groups][blocks][12], see arch/generic_s8.h;
 //         depth is kernel_h*kernel_w*C, padded to a multiple of EMX_DEPTH
 //   skip  [batch][out_h][out_w][out_c]: added to the result (emx_conv2d_add_s8), as emx/add_s8.h
 //         says, or before the rounding (emx_conv2d_direct_s8)
@@ -39,6 +39,7 @@ typedef struct {
     int32_t depth;
     int32_t contiguous; // 1: the taps of a row of the window are one run of memory
     int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x
+    int32_t twice;      // 1: weights are packed so, see the micro-kernels of the target
     int32_t wide;       // 1: requantise in 64 bits
     int32_t x_zero;
     int32_t zero, lo, hi;
@@ -136,9 +137,9 @@ EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, int32_
                                         p->skip[1], p->skip[2]};
         emx_outputs_wide_s8(&dot, pixels, x, w, q, &direct, to);
     } else if (p->pixels == 2 && pixels == 2) {
-        emx_outputs_2_s8(&dot, x, w, q, to);
+        emx_outputs_s8(&dot, 2, p->twice, x, w, q, to);
     } else {
-        emx_outputs_1_s8(&dot, x, w, q, to);
+        emx_outputs_s8(&dot, 1, p->twice, x, w, q, to);
     }
     for (int32_t i = 0; i < pixels && mode == EMX_CONV2D_ADD; i++) {
         emx_add_run_s8(p->skip, to + i * outputs, skip + i * p->out_c, y + i * p->out_c, outputs);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // y[o] = requantise(b[o] + sum_k x[k] * w[o][k]), requantise() of emx/quant.h
 //
-//   x  [in]     w  [blocks][depth][4], q  [blocks][3][4], see arch/generic_s8.h; depth is `in`,
+//   x  [in]     w  [blocks][depth][4], q  [blocks][12], see arch/generic_s8.h; depth is `in`,
 //               padded to a multiple of EMX_DEPTH
 //   y  [out]
 //
@@ -17,7 +17,8 @@
 
 typedef struct {
     int32_t in, out, depth;
-    int32_t wide; // 1: requantise in 64 bits
+    int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
+    int32_t wide;  // 1: requantise in 64 bits
     int32_t zero, lo, hi;
 } emx_linear_s8_t;
 
@@ -29,7 +30,7 @@ EMX_INLINE void emx_linear_s8(const emx_linear_s8_t *p, const int8_t *x, const i
         const emx_direct_s8_t none = {NULL, 0, 0, 0};
         emx_outputs_wide_s8(&dot, 1, x, w, q, &none, y);
     } else {
-        emx_outputs_1_s8(&dot, x, w, q, y);
+        emx_outputs_s8(&dot, 1, p->twice, x, w, q, y);
     }
 }
 

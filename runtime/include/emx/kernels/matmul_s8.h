@@ -5,7 +5,7 @@
 //   a  [batch][batch][batch][m][k]     b  [batch][batch][batch][k][n]     y  [batch]...[m][n],
 //   each with a step for every axis (_row and _col for the last two), a and b with a start
 //   scratch  `columns` columns of b as arch/generic_s8.h has weights: parameters, int32
-//            [columns/4][3][4], and weights, [columns/4][depth][4]; two rows of a, [2][depth]; if
+//            [columns/4][12], and weights, [columns/4][depth][4]; two rows of a, [2][depth]; if
 //            EMX_STAGED is 4, the same as a pair, [depth][4]
 //
 // depth is k, padded to a multiple of EMX_DEPTH, columns a multiple of 4. k <= 2^15, so no sum leaves
@@ -43,12 +43,12 @@ EMX_INLINE void emx_matmul_pack_s8(const emx_matmul_s8_t *p, const int8_t *b, in
         int32_t sum = 0;
         for (int32_t k = 0; k < p->depth; k++) {
             const int32_t v = o < lanes && k < p->k ? b[k * p->b_row + o * p->b_col] : 0;
-            w[(k / EMX_DEPTH * EMX_BLOCK + o) * EMX_DEPTH + k % EMX_DEPTH] = (int8_t)v;
+            w[emx_weight_at_s8(k, o)] = (int8_t)v;
             sum += v;
         }
         q[EMX_BLOCK_BIAS + o] = p->a_zero * (p->k * p->b_zero - sum);
-        q[EMX_BLOCK_M + o] = p->mul;
-        q[EMX_BLOCK_SHIFT + o] = p->shift;
+        q[EMX_BLOCK_M + 2 * o] = p->mul;
+        q[EMX_BLOCK_SHIFT + 2 * o] = p->shift;
     }
 }
 
