@@ -52,7 +52,7 @@ def compare(device: Array, eager: Array, rtol: float, atol: float) -> Difference
         max_abs=max_abs,
         rel=rel,
         max_ulp=_max_ulp(device, eager),
-        sqnr_db=_decibel(signal, noise),
+        sqnr_db=decibel(signal, noise),
         worst=worst,
         device=float(a[worst]),
         eager=float(b[worst]),
@@ -88,7 +88,8 @@ def _ordered(x: Array) -> Array:
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
-def _decibel(signal: float, noise: float) -> float:
+def decibel(signal: float, noise: float) -> float:
+    """Infinite without noise."""
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from emx.build import FAULT, FLAGS, Finished, Machine, Program, TooLarge, build
+from emx.build import FAULT, FLAGS, Finished, Machine, Program, TooLarge, build, run
 from emx.errors import EmxError
 from emx.paths import root
 
@@ -18,6 +18,7 @@ WHOLE = 0xFFFF
 # Exit codes of runtime/testing/emx_test.c.
 PASSED, DIFFERS, REFUSED = 0, 1, 2
 _HEADER = struct.Struct("<4I")
+_DUMP = "emx_dump.bin"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,22 @@ def build_test(
         return build(machine, program, directory / f"{Path(harness[0]).stem}.elf")
     except TooLarge as error:
         hint = f"{error.head.hint}\n{_sizes(directory, name)}"
-        raise EmxError(f"{name} is too large for {machine.name}", hint=hint) from None
+        raise TooLarge(f"{name} is too large for {machine.name}", hint=hint) from None
+
+
+def run_test(machine: Machine, directory: Path, name: str) -> list[Record]:
+    """What the test program of the model NAME dumped; it reached its end, right or not."""
+    harness = ("emx_test.c", "emx_print.c")
+    define = f'EMX_TEST_DUMP="{_DUMP}"'
+    program = build_test(machine, directory, name, harness, defines=(define,))
+    finished = run(machine, program, cwd=directory)
+    if finished.code == REFUSED:
+        raise EmxError(
+            f"the test program refused the model on {machine.name}", hint=finished.output
+        )
+    if finished.code not in (PASSED, DIFFERS):
+        raise crashed(machine, finished)
+    return read_records(directory / _DUMP)
 
 
 def _sizes(directory: Path, name: str) -> str:

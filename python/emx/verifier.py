@@ -12,26 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from emx.build import Generate, Machine, find_machine, run
+from emx.build import Generate, find_machine
 from emx.bundle import Bundle
 from emx.compare import Difference, columns, compare, finite_or_null
 from emx.converted import Distances
-from emx.errors import EmxError
 from emx.ir import Array
-from emx.testrun import (
-    DIFFERS,
-    OUTPUT,
-    PASSED,
-    REFUSED,
-    STEP,
-    Record,
-    build_test,
-    crashed,
-    read_records,
-)
+from emx.testrun import OUTPUT, STEP, Record, run_test
 from emx.twin import PYTORCH, TWIN, Expected, Tolerance
-
-_DUMP = "emx_dump.bin"
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="emx-verify-") as temporary:
         directory = Path(temporary)
         expected = generate(directory, taps=layers, empty_run=False)
-        records = _run(machine, directory, bundle.name)
+        records = run_test(machine, directory, bundle.name)
         steps = _steps(directory, bundle.name, records, expected) if layers else ()
     device = device_outputs(expected, records)
     if dump is not None:
@@ -141,21 +128,6 @@ def device_outputs(expected: Expected, records: list[Record]) -> dict[str, Array
         values = np.frombuffer(b"".join(parts), want.dtype)
         outputs[name] = values.reshape(len(parts), *want.shape[1:])
     return outputs
-
-
-def _run(machine: Machine, directory: Path, name: str) -> list[Record]:
-    """The records of a run that reached its end, right or not."""
-    harness = ("emx_test.c", "emx_print.c")
-    define = f'EMX_TEST_DUMP="{_DUMP}"'
-    program = build_test(machine, directory, name, harness, defines=(define,))
-    finished = run(machine, program, cwd=directory)
-    if finished.code == REFUSED:
-        raise EmxError(
-            f"the test program refused the model on {machine.name}", hint=finished.output
-        )
-    if finished.code not in (PASSED, DIFFERS):
-        raise crashed(machine, finished)
-    return read_records(directory / _DUMP)
 
 
 def _steps(

@@ -59,7 +59,11 @@ def read_example_file(path: Path, signature: Signature) -> dict[str, Array]:
     """Arrays of a .npz, .npy or .pt file by input name; first axis: test vector."""
     if not path.is_file():
         raise EmxError(f"there is no file {path}", hint="it was given as example inputs")
-    arrays = _read(path, signature)
+    return batches(_read(path, signature), signature, path)
+
+
+def batches(arrays: Mapping[str, Array], signature: Signature, path: Path) -> dict[str, Array]:
+    """The arrays of `path` by input name, each with a first axis that counts; as many of all."""
     names = [name for name, _ in signature]
     missing = [name for name in names if name not in arrays]
     if missing:
@@ -68,12 +72,11 @@ def read_example_file(path: Path, signature: Signature) -> dict[str, Array]:
             at=str(path),
             hint=f"name the arrays like the model's inputs: {', '.join(names)}",
         )
-    batches = {name: _batch(arrays[name], name, t, path) for name, t in signature}
-    counts = {len(a) for a in batches.values()}
-    if len(counts) > 1:
-        found = ", ".join(f"{name}: {len(a)}" for name, a in batches.items())
-        raise EmxError(f"the inputs of {path.name} differ in number: {found}", at=str(path))
-    return batches
+    found = {name: _batch(arrays[name], name, t, path) for name, t in signature}
+    if len({len(a) for a in found.values()}) > 1:
+        counts = ", ".join(f"{name}: {len(a)}" for name, a in found.items())
+        raise EmxError(f"the inputs of {path.name} differ in number: {counts}", at=str(path))
+    return found
 
 
 def _read(path: Path, signature: Signature) -> Mapping[str, Array]:
