@@ -40,8 +40,7 @@ def bundle_of(name: str, sample: Sample) -> Bundle:
     kwargs = {k: calls.argument(a, k) for k, a in sample.kwargs}
     results = calls.add("call", sample.target, args, kwargs)[: sample.outputs]
     if sample.y:
-        quantise = f"{DECOMPOSED}.quantize_per_tensor.default"
-        results = calls.add("quantize", quantise, (results[0], *numbers(sample.y)))
+        results = (calls.quantised("quantize", results[0], sample.y),)
     return calls.bundle(name, results)
 
 
@@ -67,7 +66,7 @@ class Calls:
         if not isinstance(a, T):
             return a
         if a.quant:
-            return self._parameter(a, name) if a.const else self._quantised(a.quant, a, name)
+            return self._parameter(a, name) if a.const else self.integers(name, a.shape, a.quant)
         if a.const:
             return self.tensor(name, data_of(self.random, a, a.shape))
         return self.input(name, data_of(self.random, a, (VECTORS, *a.shape)))
@@ -80,10 +79,13 @@ class Calls:
         self.inputs[name] = data
         return Ref(name)
 
-    def _quantised(self, q: Quant, a: T, name: str) -> Ref:
-        data = self.random.integers(q.lo, q.hi, (VECTORS, *a.shape), endpoint=True)
-        x = self.input(name, data.astype(q.dtype.numpy))
-        return self.dequantised(x, q)
+    def integers(self, name: str, shape: tuple[int, ...], q: Quant) -> Ref:
+        """An input of all integers that q has, dequantised."""
+        data = self.random.integers(q.lo, q.hi, (VECTORS, *shape), endpoint=True)
+        return self.dequantised(self.input(name, data.astype(q.dtype.numpy)), q)
+
+    def quantised(self, name: str, x: Ref, q: Quant) -> Ref:
+        return self.add(name, f"{DECOMPOSED}.quantize_per_tensor.default", (x, *numbers(q)))[0]
 
     def dequantised(self, x: Ref, q: Quant) -> Ref:
         call = f"{DECOMPOSED}.dequantize_per_tensor.default"
@@ -100,6 +102,7 @@ class Calls:
         """The parameter quantised to -q.hi..q.hi, each index of `axis` with its own scale."""
         others = tuple(i for i in range(data.ndim) if i != axis % data.ndim)
         scales = (np.abs(data).max(others, keepdims=True) / q.hi).astype(np.float32)
+        scales = np.maximum(scales, np.finfo(np.float32).eps)
         w = self.tensor(name, np.rint(data / scales).astype(q.dtype.numpy))
         s = self.tensor(f"{name}_scales", scales.reshape(-1))
         z = self.tensor(f"{name}_zeros", np.zeros(scales.size, np.int64))

@@ -14,14 +14,16 @@ from emx.quant import VANISHING, Grid, Quant, multipliers
 
 _LIMIT = 1 << 31  # of sums
 _NEAR = 1e-3  # steps that a constant may lie beside its grid
+_SATURATED = 512  # steps of y
 _LOSS = 1 / 16  # steps of y that a filter may be off whose units are made coarser
 
 
 def weighted(
-    r: Rewriter, weight: Value, bias: Value, x: Quant, y: Quant
+    r: Rewriter, weight: Value, bias: Value, x: Quant, y: Quant, beside: float = 0
 ) -> tuple[Value, Value, Value, Value]:
     """The constants w int8 [o][...], b, m and shift int32 [o]. Unsupported where weights are no
-    multiples of a scale of their output, or sums might overflow.
+    multiples of a scale of their output, or sums might overflow. `beside`: what else may be added
+    before the rounding, in steps of y.
 
     A filter whose multiplier is below VANISHING is zero; what is left of it is its bias in steps of
     y, with the multiplier 1.
@@ -33,8 +35,10 @@ def weighted(
     b = _bias(r, bias, scale)
     gone = (reals < VANISHING) | ~units.any(axis=1)
     units, reals = np.where(gone[:, None], 0, units), np.where(gone, 1.0, reals)
-    most = np.rint(r.constants[bias.name].astype(np.float64) / y.scale)
-    b = np.where(gone, np.clip(most, -(1 << 30), 1 << 30), b)
+    b = np.where(gone, np.rint(r.constants[bias.name].astype(np.float64) / y.scale), b)
+    # What is beyond this saturates whatever the inputs are.
+    most = (_SATURATED + beside) / reals + 256 * np.abs(units).sum(axis=1)
+    b = np.clip(b, -most, most)
     units, b, reals = _fitting(units, b, reals, x.zero)
     if reals.max(initial=0) >= 1 << 30:
         raise Unsupported(

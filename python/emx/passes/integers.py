@@ -13,10 +13,14 @@ from emx.ir import DType, Graph, Node, Op, Unsupported, Value
 from emx.ops.binary_s8 import BinaryS8
 from emx.ops.conv2d import Conv2d
 from emx.ops.conv2d_s8 import Conv2dS8
+from emx.ops.conv3d import Conv3d
+from emx.ops.conv3d_s8 import Conv3dS8
 from emx.ops.layer_norm import LayerNorm
 from emx.ops.layer_norm_s8 import LayerNormS8, norm_parameters
 from emx.ops.linear import Linear
 from emx.ops.linear_s8 import LinearS8
+from emx.ops.matmul import MatMul
+from emx.ops.matmul_s8 import MatMulS8
 from emx.ops.movement import Reshape
 from emx.ops.pool2d import Pool2d
 from emx.ops.pool2d_s8 import Pool2dS8
@@ -111,7 +115,7 @@ def _integer(r: Rewriter, node: Node) -> list[Node]:
         raise Unsupported(f"emx has no int8 form of {made.op.name}", "keep it in float")
     nodes = convert(Site(r, made, node, y))
     for n in nodes:
-        if not isinstance(n.op, Reshape | Conv2dS8 | LinearS8):  # whose sums have been checked
+        if not isinstance(n.op, Reshape | Conv2dS8 | Conv3dS8 | LinearS8):  # checked by weighted()
             n.op.kernel_for(n, r.constants, find_target("generic"))
     return nodes
 
@@ -124,9 +128,14 @@ def _conv2d(s: Site) -> list[Node]:
     y = narrowed(s.y, op.lo, op.hi)
     skip = [s.quantised(v) for v in rest]
     direct = skip[0][1] if skip else None
-    parameters = weighted(s.r, w, b, q, y)
+    parameters = weighted(s.r, w, b, q, y, _reach(direct, y))
     layer = Conv2dS8(op.window, op.groups, q, y, y.lo, y.hi, direct=direct)
     return [s.last(layer, image, *parameters, *(v for v, _ in skip))]
+
+
+def _reach(skip: Quant | None, y: Quant) -> float:
+    """The most steps of y that a skip adds."""
+    return 256 * skip.scale / y.scale if skip else 0
 
 
 def _linear(s: Site) -> list[Node]:
@@ -139,13 +148,30 @@ def _linear(s: Site) -> list[Node]:
     if not rest:
         return [s.last(LinearS8(q, y, y.lo, y.hi), row, *weighted(s.r, w, b, q, y))]
     skip, direct = s.quantised(rest[0])
-    units, *parameters = weighted(s.r, w, b, q, y)
+    units, *parameters = weighted(s.r, w, b, q, y, _reach(direct, y))
     filters = s.r.constant(units.name, s.r.constants[units.name].reshape(*w.type.dims, 1, 1))
     rows = prod(x.type.dims[:-1])
     image, before = (s.inner(Reshape((1, 1, rows, v.type.dims[-1])), v) for v in (row, skip))
     layer = Conv2dS8(Window((1, 1)), 1, q, y, y.lo, y.hi, direct=direct)
     sums = s.inner(layer, image.output, filters, *parameters, before.output)
     return [image, before, sums, s.last(Reshape(skip.type.dims), sums.output)]
+
+
+def _conv3d(s: Site) -> list[Node]:
+    op = s.node.op
+    assert isinstance(op, Conv3d)
+    x, w, b, *rest = s.node.inputs
+    if rest:
+        raise Unsupported("something is added to its sums", "quantise the sum apart from it")
+    image, q = s.quantised(x)
+    y = narrowed(s.y, op.lo, op.hi)
+    layer = Conv3dS8(op.axes, op.groups, q, y, y.lo, y.hi)
+    return [s.last(layer, image, *weighted(s.r, w, b, q, y))]
+
+
+def _matmul(s: Site) -> list[Node]:
+    (a, qa), (b, qb) = (s.quantised(v) for v in s.node.inputs)
+    return [s.last(MatMulS8(a=qa, b=qb, y=s.y), a, b)]
 
 
 def _pointwise(s: Site) -> list[Node]:
@@ -208,9 +234,11 @@ def _norm(s: Site) -> list[Node]:
 
 _CONVERTERS: Mapping[type[Op], Callable[[Site], list[Node]]] = {
     Conv2d: _conv2d,
+    Conv3d: _conv3d,
     Dequantize: _table,
     LayerNorm: _norm,
     Linear: _linear,
+    MatMul: _matmul,
     Pointwise: _pointwise,
     Pool2d: _pool2d,
     Reduce: _reduce,

@@ -108,19 +108,22 @@ def _rise(r: Rewriter, node: Node, q: Quant) -> Edit:
         _, lo, hi = made.op.expr.args  # type: ignore[attr-defined]
         return [replaced(node, Quantize(narrowed(q, lo, hi)), made.inputs)]
     moved, op = _moved(made), _of_integers(made, q)
-    if op is None:
+    if op is None or (isinstance(made.op, Pointwise) and not _differ(r, made)):
         return None
-    eager = _eager_before(node, made.op)
+    eager = _eager_before(node, made)
     inner = {i: r.inner(Quantize(q), (made.inputs[i],), node, eager) for i in moved}
     inputs = tuple(inner[i].output if i in inner else v for i, v in enumerate(made.inputs))
     return [*inner.values(), Node(op, inputs, node.outputs, made.origin)]
 
 
-def _eager_before(node: Node, op: Op) -> Eager | None:
-    """PyTorch's tensor, which is that of `node`, as it lies before it was moved."""
-    if isinstance(op, Permute):
-        return from_eager(node.output.eager, inverse(op.perm))
-    return node.output.eager if isinstance(op, Reshape) else None
+def _eager_before(node: Node, made: Node) -> Eager | None:
+    """PyTorch's tensor, which is that of `node`, as it lies before `made` moved it. What a reshape
+    leaves of it has another rank, so that no permute is mistaken for one of its axes."""
+    eager, (x, *_) = node.output.eager, made.inputs
+    if isinstance(made.op, Permute):
+        return from_eager(eager, inverse(made.op.perm))
+    reshaped = isinstance(made.op, Reshape) and eager and len(eager.perm) != x.type.rank
+    return eager if reshaped else None
 
 
 def _sink(r: Rewriter, node: Node) -> Edit:
@@ -140,6 +143,12 @@ def _sink(r: Rewriter, node: Node) -> Edit:
         inputs[i] = found
     inner = r.inner(op, tuple(inputs), node, None)
     return [inner, replaced(node, Dequantize(q), (inner.output,))]
+
+
+def _differ(r: Rewriter, node: Node) -> bool:
+    """Whether the operands are dequantised from two values; a function of one is a table."""
+    sources = [_dequantised(r, v) for v in node.inputs]
+    return all(sources) and len({s[0].name for s in sources if s}) == 2
 
 
 def _dequantised(r: Rewriter, v: Value) -> tuple[Value, Quant] | None:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each integer layer beside PyTorch's own dequantise, operator, quantise on the same int8 inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emx import passes
+from emx.bundle import AtenNode, Bundle, Ref
+from emx.interpret import interpret
+from emx.ir import Array, DType, Graph, Value
+from emx.load import load
+from emx.passes.integers import to_integers
+from emx.passes.rewrite import inverse
+from sampled import DECOMPOSED, call_torch
+
+_TIE = 1e-7  # steps within which a result lies half-way between two
+
+
+@dataclass
+class Layer:
+    """What a quantise call of the model and its twin gave, over all inputs.
+
+    off    results that differ, apart from exact ties
+    most   the largest difference, in steps
+    """
+
+    name: str
+    size: int = 0
+    off: int = 0
+    ties: int = 0
+    most: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.off / self.size
+
+
+def integer_graph(bundle: Bundle) -> Graph:
+    """The graph in which every quantise call still has its own result."""
+    graph = load(bundle)
+    for p in passes.PIPELINE[: passes.PIPELINE.index(to_integers) + 1]:
+        graph = p(graph)
+    return graph
+
+
+def compare_layers(bundle: Bundle, inputs: Sequence[Mapping[str, Array]]) -> list[Layer]:
+    """The layers of a quantised model that are integer, in order. `inputs`: by name."""
+    graph = integer_graph(bundle)
+    twins = {n.output.eager.name: n.output for n in graph.nodes if n.output.eager}
+    layers: dict[str, Layer] = {}
+    for given in inputs:
+        twin = interpret(graph, [given[v.name] for v in graph.inputs])
+        known = {name: _as_in_pytorch(bundle, v, twin) for name, v in twins.items()}
+        run = _Run(bundle, given)
+        for node in bundle.nodes:
+            run.call(node)
+            if f"{DECOMPOSED}.quantize" in node.target and known.get(node.name) is not None:
+                run.compare(node, known[node.name], layers.setdefault(node.name, Layer(node.name)))
+    return list(layers.values())
+
+
+def _as_in_pytorch(bundle: Bundle, v: Value, twin: Mapping[str, Array]) -> Any:
+    """A value of the twin with the layout and type of PyTorch's tensor; None for floats."""
+    t = next(n.outputs[0] for n in bundle.nodes if v.eager and n.name == v.eager.name)
+    if v.type.dtype is not DType.S8 or v.eager is None:
+        return None
+    laid_out = twin[v.name].reshape([t.dims[p] for p in v.eager.perm])
+    data = laid_out.transpose(inverse(v.eager.perm))
+    return data if t.dtype is DType.S8 else (data.astype(np.int64) + 128).astype(np.uint8)
+
+
+class _Run:
+    """The calls of a model on one set of inputs, in float32 and beside it in float64."""
+
+    def __init__(self, bundle: Bundle, inputs: Mapping[str, Array]) -> None:
+        self._env: dict[str, Array] = {**bundle.tensors, **inputs}
+        self._wide = {k: _wide(a) for k, a in self._env.items()}
+
+    def call(self, node: AtenNode) -> None:
+        results = call_torch(node.target, list(node.args), dict(node.kwargs), self._env)
+        self._env.update(zip(node.output_names, (t.numpy() for t in results), strict=False))
+        if node.target.startswith(DECOMPOSED):
+            self._wide[node.name] = _wide(self._env[node.name])
+            return
+        wide = call_torch(node.target, list(node.args), dict(node.kwargs), self._wide)
+        self._wide.update(zip(node.output_names, (t.numpy() for t in wide), strict=False))
+
+    def compare(self, node: AtenNode, twin: Array, layer: Layer) -> None:
+        """The calls after it get what the twin gave."""
+        x, scale = node.args[:2]
+        assert isinstance(x, Ref) and isinstance(scale, float)
+        steps = self._wide[x.name] / scale
+        off = np.abs(self._env[node.name].astype(np.int64) - twin)
+        tie = np.abs(np.abs(steps - np.floor(steps)) - 0.5) < _TIE
+        layer.size += off.size
+        layer.off += int((off[~tie] > 0).sum())
+        layer.ties += int(tie.sum())
+        layer.most = max(layer.most, int(off.max(initial=0)))
+        self._env[node.name] = self._wide[node.name] = np.ascontiguousarray(twin)
+
+
+def _wide(a: Array) -> Array:
+    return a.astype(np.float64) if a.dtype == np.float32 else a
