@@ -9,39 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import gcd, inf, prod
+from math import inf, prod
 from typing import ClassVar
 
 import numpy as np
 
+from emx.axis import Axis, convolve, reach, window_params
 from emx.builder import Builder, Lowering, ints, require_f32
 from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
-from emx.kernel import Kernel, Offsets, Param, Trace
+from emx.kernel import Kernel, Param, Trace
 from emx.sample import P, Sample, X
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The window along one axis. Between two elements of x lie `spread` - 1 zeros: a transposed
-    convolution of stride s has spread s and stride 1. Negative padding cuts off."""
-
-    kernel: int
-    stride: int = 1
-    dilation: int = 1
-    spread: int = 1
-    pad: tuple[int, int] = (0, 0)
-
-    def out(self, extent: int) -> int:
-        full = (extent - 1) * self.spread + 1 + sum(self.pad)
-        return (full - (self.kernel - 1) * self.dilation - 1) // self.stride + 1
-
-    def taps(self, extent: int) -> tuple[Offsets, Offsets]:
-        """For each output and each k whether that tap reads x, and where."""
-        at = np.arange(self.out(extent)) * self.stride - self.pad[0]
-        taps = at[:, None] + np.arange(self.kernel) * self.dilation
-        where = taps // self.spread
-        return (taps % self.spread == 0) & (where >= 0) & (where < extent), where
 
 
 @dataclass(frozen=True)
@@ -68,21 +45,7 @@ class Conv3d(Op):
 
     def reference(self, *arrays: Array) -> Array:
         x, w, b, *skip = arrays
-        for i, a in enumerate(self.axes):
-            x = _spread(x, i + 1, a)
-        filters, depth = w.shape[0] // self.groups, w.shape[1]
-        out = [(n - (a.kernel - 1) * a.dilation - 1) // a.stride + 1
-               for n, a in zip(x.shape[1:4], self.axes, strict=True)]  # fmt: skip
-        y = np.zeros((len(x), *out, len(w)), x.dtype)
-        for k in product(*(range(a.kernel) for a in self.axes)):
-            cut = tuple(
-                slice(i * a.dilation, i * a.dilation + (n - 1) * a.stride + 1, a.stride)
-                for i, n, a in zip(k, out, self.axes, strict=True)
-            )
-            tap = x[:, cut[0], cut[1], cut[2]]
-            for g in range(self.groups):
-                o = slice(g * filters, (g + 1) * filters)
-                y[..., o] += tap[..., g * depth : (g + 1) * depth] @ w[o, :, k[0], k[1], k[2]].T
+        y = convolve(x, w, self.axes, self.groups)
         return np.clip(y + b + (skip[0] if skip else 0.0), self.lo, self.hi)
 
     def macs(self, node: Node) -> int:
@@ -98,7 +61,7 @@ class Conv3d(Op):
         params: dict[str, Param] = {
             "batch": n, "in_d": d, "in_h": h, "in_w": width, "in_c": c,
             "out_d": out_d, "out_h": out_h, "out_w": out_w, "out_c": out_c,
-            **self._window(),
+            **window_params(self.axes),
             "groups": self.groups, "tail": out_c // self.groups % 4,
             "contiguous": int(row.dilation == row.spread == self.groups == 1),
             "lo": self.lo, "hi": self.hi,
@@ -108,19 +71,10 @@ class Conv3d(Op):
             function="emx_conv3d_add_f32" if self.residual else "emx_conv3d_f32",
             inputs={"x": 0, "skip": 3} if self.residual else {"x": 0},
             params=params,
-            key=(*self._window(), "groups", "tail", "contiguous", "lo", "hi"),
+            key=(*window_params(self.axes), "groups", "tail", "contiguous", "lo", "hi"),
             weights={"w": _pack(w, self.groups), "b": b},
             overlap={"x": image, "skip": skip} if self.residual else {"x": image},
         )  # fmt: skip
-
-    def _window(self) -> dict[str, int]:
-        fields = ("kernel", "stride", "dilation", "spread")
-        axes = dict(zip("dhw", self.axes, strict=True))
-        params = {f"{f}_{s}": getattr(a, f) for f in fields for s, a in axes.items()}
-        for s, a in axes.items():
-            params[f"step_{s}"] = a.spread // gcd(a.spread, a.dilation)
-        pads = zip(("pad_front", "pad_top", "pad_left"), self.axes, strict=True)
-        return params | {name: a.pad[0] for name, a in pads}
 
     def _traces(self, x: TensorType, y: TensorType) -> tuple[Trace, Trace]:
         """The order of the C: an event writes one pixel of one column of four channels. A tile
@@ -128,7 +82,7 @@ class Conv3d(Op):
         n, *extents, c = x.dims
         _, out_d, out_h, out_w, out_c = y.dims
         (z0, z1), (y0, y1), (x0, x1) = (
-            _reach(a, e) for a, e in zip(self.axes, extents, strict=True)
+            reach(a, e) for a, e in zip(self.axes, extents, strict=True)
         )
         depth, filters = c // self.groups, out_c // self.groups
         columns = [
@@ -155,12 +109,6 @@ class Conv3d(Op):
         return Trace(lo, hi, w_lo, w_hi), Trace(w_lo, w_hi, w_lo, w_hi)
 
 
-def _reach(axis: Axis, extent: int) -> tuple[Offsets, Offsets]:
-    """First and last coordinate of x that each output reads (first > last: none)."""
-    inside, where = axis.taps(extent)
-    return np.where(inside, where, extent).min(axis=1), np.where(inside, where, -1).max(axis=1)
-
-
 def _tiles(axis: Axis, extent: int) -> list[list[int]]:
     """The pixels of a row in the order of the C: four at once where all have the same taps."""
     inside, _ = axis.taps(extent)
@@ -173,20 +121,6 @@ def _tiles(axis: Axis, extent: int) -> list[list[int]]:
             tiles.append([ox + i * axis.spread for i in range(4 if same else 1)])
             ox = tiles[-1][-1] + axis.spread
     return tiles
-
-
-def _spread(x: Array, index: int, axis: Axis) -> Array:
-    """x with the zeros between its elements and the padding of one axis."""
-    shape = list(x.shape)
-    shape[index] = (shape[index] - 1) * axis.spread + 1
-    y = np.zeros(shape, x.dtype)
-    at = [slice(None)] * x.ndim
-    at[index] = slice(None, None, axis.spread)
-    y[tuple(at)] = x
-    at[index] = slice(max(0, -axis.pad[0]), shape[index] - max(0, -axis.pad[1]))
-    sides = [(0, 0)] * x.ndim
-    sides[index] = (max(0, axis.pad[0]), max(0, axis.pad[1]))
-    return np.pad(y[tuple(at)], sides)
 
 
 def _pack(w: Array, groups: int) -> Array:

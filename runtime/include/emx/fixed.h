@@ -85,4 +85,20 @@ EMX_INLINE uint32_t emx_rsqrt_u32(uint32_t n)
     return y;
 }
 
+// tanh in 2^-15 of x in 2^-bits, 6 <= bits: a straight line between two entries of the table, which
+// has tanh(i / 32) for i <= 256, rounded half up, and of a negative x less the value of -x.
+EMX_INLINE int32_t emx_tanh_s32(const int16_t *table, int32_t x, int32_t bits)
+{
+    const int32_t a = emx_min_s32(x < 0 ? -x : x, (8 << bits) - 1), step = bits - 5;
+    const int32_t from = table[a >> step], rise = table[(a >> step) + 1] - from;
+    const int32_t y = from + ((rise * (a & ((1 << step) - 1)) + (1 << (step - 1))) >> step);
+    return x < 0 ? -y : y;
+}
+
+// 1 / (1 + e^-x) in 2^-15 of x in 2^-bits: (1 + tanh(x / 2)) / 2, rounded down.
+EMX_INLINE int32_t emx_sigmoid_s32(const int16_t *table, int32_t x, int32_t bits)
+{
+    return 16384 + (emx_tanh_s32(table, x, bits + 1) >> 1);
+}
+
 #endif
