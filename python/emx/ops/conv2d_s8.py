@@ -15,11 +15,13 @@ import numpy as np
 
 from emx.add_s8 import AddS8
 from emx.builder import Lowering
+from emx.depthwise_s8 import Depthwise
 from emx.direct_s8 import Direct, DirectSkip
 from emx.ir import Array, DType, Node, Op, TensorType
-from emx.kernel import Kernel, Wishes
+from emx.kernel import Kernel, Rows, Wishes
 from emx.packing_s8 import Weighted
 from emx.quant import Quant, requantise
+from emx.rows import window_rows
 from emx.sample import Sample
 from emx.target import Target
 from emx.window import Layout, Window
@@ -98,11 +100,21 @@ class Conv2dS8(Op):
     def kernels_for(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Sequence[Kernel]:
-        window, image = _pointwise_as_row(self.window, self.layout(node.inputs[0].type))
-        skip = DirectSkip(self.direct, self.y) if self.direct else self.add
-        layer = Direct(window, self.groups, image, self.x, self.y, self.lo, self.hi, skip)
         weighted = Weighted.of(node, constants, self.x)
+        window, image = self.window, self.layout(node.inputs[0].type)
+        skip = DirectSkip(self.direct, self.y) if self.direct else self.add
+        if self.groups == image.channels == len(weighted.w) and not skip:
+            depthwise = Depthwise.of(window, image, self.x, self.y, self.lo, self.hi)
+            if kernels := depthwise.kernels(weighted, target):
+                return kernels
+        window, image = _pointwise_as_row(window, image)
+        layer = Direct(window, self.groups, image, self.x, self.y, self.lo, self.hi, skip)
         return tuple(layer.kernel(weighted, target, pixels) for pixels in (2, 1))
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return window_rows(node, constants, target, wishes)
 
 
 def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:

@@ -42,11 +42,13 @@
 #include <emx/arch/mve_s8.h>
 #elif defined(EMX_DOT_DSP)
 #include <emx/arch/dsp_lanes_s8.h>
+#include <emx/arch/dsp_plane_s8.h>
 #include <emx/arch/dsp_s8.h>
 #endif
 
 #include <emx/arch/generic.h>
 #include <emx/arch/generic_lanes_s8.h>
+#include <emx/arch/generic_plane_s8.h>
 #include <emx/arch/generic_s8.h>
 // After the micro-kernels, in which it is written.
 #include <emx/arch/four.h>

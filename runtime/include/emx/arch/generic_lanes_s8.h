@@ -44,4 +44,20 @@ EMX_INLINE void emx_max_4_s8(int8_t best[4], const int8_t *x, int32_t step, int3
 }
 #endif
 
+#ifndef EMX_HAVE_mac_4_s8
+// acc[c] += sum_t x[t * step + c] * w[t][c] for c < lanes <= 4; the other sums may get anything
+EMX_INLINE void emx_mac_4_s8(int32_t acc[4], const int8_t *x, int32_t step, const int8_t *w,
+                             int32_t n, int32_t lanes)
+{
+    for (int32_t t = 0; t < n; t++) {
+        EMX_UNROLL
+        for (int c = 0; c < 4; c++) {
+            if (c < lanes) {
+                acc[c] += x[t * step + c] * w[4 * t + c];
+            }
+        }
+    }
+}
+#endif
+
 #endif

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels of depthwise int8 convolutions (runtime/include/emx/kernels/dwconv2d_s8.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from emx.ir import Array
+from emx.kernel import Kernel, Offsets, Param, Trace
+from emx.packing_s8 import BLOCK, Weighted
+from emx.quant import Quant, left_shifts
+from emx.target import Target
+from emx.window import Column, Layout, Pixels, Window, window_traces
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A layer with one filter for each channel of the image x, whose integers are as `quant` says;
+    y, lo and hi say what becomes of its sums. y_row and y_col are steps of y in elements."""
+
+    window: Window
+    x: Layout
+    quant: Quant
+    y: Quant
+    lo: int
+    hi: int
+    y_row: int
+    y_col: int
+
+    @staticmethod
+    def of(window: Window, x: Layout, quant: Quant, y: Quant, lo: int, hi: int) -> Depthwise:
+        """y lies channels last."""
+        columns = window.out(x.height, x.width)[1]
+        return Depthwise(window, x, quant, y, lo, hi, columns * x.channels, x.channels)
+
+    def kernels(self, layer: Weighted, target: Target) -> Sequence[Kernel]:
+        """The candidates, the fastest first; none where the target has none."""
+        plane = _PLANES[target.dot](self)
+        found = [self._by_channel(layer, plane, "rows")] if plane.fits else []
+        flipped = self._flipped()
+        plane = _PLANES[target.dot](flipped)
+        if plane.fits and min(self.out) > 1:
+            turned = replace(layer, w=layer.w.swapaxes(2, 3))
+            found.append(flipped._by_channel(turned, plane, "columns"))
+        if self.x.chan == 1:
+            found.append(self._by_pixel(layer, target))
+        return sorted(found, key=lambda k: k.cost)
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.window.out(self.x.height, self.x.width)
+
+    @property
+    def columns(self) -> int:
+        """Columns of the padded image that taps touch."""
+        return (self.out[1] - 1) * self.window.stride[1] + self.window.reach(1)
+
+    @property
+    def used(self) -> int:
+        """Pixels of a row of x that taps touch."""
+        return max(0, min(self.x.width, self.columns - self.window.pad[2]))
+
+    def _flipped(self) -> Depthwise:
+        """The same with columns for rows."""
+        w, x = self.window, self.x
+        window = Window(w.kernel[::-1], w.stride[::-1], w.dilation[::-1], w.pad[2:] + w.pad[:2])
+        image = Layout(x.batch, x.width, x.height, x.channels, x.col, x.row, x.chan)
+        return replace(self, window=window, x=image, y_row=self.y_col, y_col=self.y_row)
+
+    def _kernel(self, layer: Weighted, function: str, variant: str) -> Kernel:
+        x, left = self.x, left_shifts(layer.shift, layer.bound)
+        most = np.abs(layer.w.astype(np.int64)).reshape(len(layer.w), -1).max(axis=1)
+        q, wide = layer.params()
+        params: dict[str, Param] = {
+            "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
+            "out_h": self.out[0], "out_w": self.out[1], **self.window.params(),
+            "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
+            "y_row": self.y_row, "y_col": self.y_col,
+            "folded": int(left is not None and bool((most << left < 1 << 15).all())),
+            "wide": int(wide), "x_zero": self.quant.zero, "zero": self.y.zero,
+            "lo": self.lo, "hi": self.hi,
+        }  # fmt: skip
+        return Kernel(
+            header="dwconv2d_s8",
+            function=function,
+            inputs={"x": 0},
+            params=params,
+            key=_KEY,
+            weights={"w": _pack(layer.w), "q": q},
+            types=dict.fromkeys("xwy", "int8_t"),
+            variant=variant,
+        )
+
+    def _by_channel(self, layer: Weighted, plane: _Plane, variant: str) -> Kernel:
+        return replace(
+            self._kernel(layer, "emx_dwconv2d_s8", variant),
+            scratch_bytes=plane.scratch,
+            overlap={"x": self._channel_trace(plane.rows)},
+            cost=plane.cost,
+        )
+
+    def _by_pixel(self, layer: Weighted, target: Target) -> Kernel:
+        c = self.x.channels
+        columns = [Column(i, min(i + BLOCK, c), i, min(i + BLOCK, c)) for i in range(0, c, BLOCK)]
+        tiles = [Pixels(ox, 1, columns) for ox in range(self.out[1])]
+        taps = self.window.kernel[0] * self.window.kernel[1]
+        return replace(
+            self._kernel(layer, "emx_dwconv2d_direct_s8", "direct"),
+            overlap={"x": window_traces(self.window, self.x, tiles, 1)[0]},
+            cost=self.out[0] * self.out[1] * len(columns) * (taps * _DIRECT[target.dot] + 60),
+        )
+
+    def _channel_trace(self, rows: int) -> Trace:
+        """Image by image, channel by channel: all pixels of x that the next `rows` rows of y need
+        and that are not staged yet, one by one; then the pixels of these rows."""
+        x, (out_h, out_w) = self.x, self.out
+        reads, writes = list[Offsets](), list[Offsets]()
+        staged = 0
+        for oy in range(0, out_h, rows):
+            last, top = min(oy + rows, out_h) - 1, oy * self.window.stride[0]
+            new = np.arange(max(staged, top), last * self.window.stride[0] + self.window.reach(0))
+            staged = max(staged, int(new[-1]) + 1)
+            inside = new[(new >= self.window.pad[0]) & (new < self.window.pad[0] + x.height)]
+            pixels = _grid(inside - self.window.pad[0], x.row, self.used, x.col)
+            done = _grid(np.arange(oy, last + 1), self.y_row, out_w, self.y_col)
+            reads += [pixels, np.full(len(done), -1)]
+            writes += [np.full(len(pixels), -1), done]
+        read, write = np.concatenate(reads), np.concatenate(writes)
+        image = np.arange(x.batch)[:, None, None]
+        channel = np.arange(x.channels)[:, None]
+        x_at = image * (x.height * x.width * x.channels) + channel * x.chan
+        y_at = image * (out_h * out_w * x.channels) + channel
+        return Trace(*_bytes(read, x_at), *_bytes(write, y_at))
+
+
+def _grid(rows: Offsets, row: int, columns: int, col: int) -> Offsets:
+    return np.asarray((rows[:, None] * row + np.arange(columns) * col).ravel())
+
+
+def _bytes(at: Offsets, start: Offsets) -> tuple[Offsets, Offsets]:
+    """The bytes [lo, hi) at `at` behind each start; nothing where `at` is -1."""
+    lo = np.where(at < 0, 0, at + start).ravel()
+    return lo, lo + np.broadcast_to(at >= 0, np.broadcast_shapes(at.shape, start.shape)).ravel()
+
+
+def _pack(w: Array) -> Array:
+    """[c][1][kh][kw] -> [ceil(c/4)][kh*kw][4], zero-padded."""
+    flat = np.pad(w.reshape(len(w), -1), ((0, -len(w) % BLOCK), (0, 0)))
+    return np.ascontiguousarray(flat.reshape(-1, BLOCK, flat.shape[1]).transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """What the target's micro-kernels (arch/*_plane_s8.h) do with a layer: here the portable ones.
+
+    rows     rows of y that are computed at once
+    scratch  bytes
+    cost     predicted instructions of the layer
+    """
+
+    layer: Depthwise
+
+    @property
+    def fits(self) -> bool:
+        return True
+
+    @property
+    def rows(self) -> int:
+        return 1
+
+    @property
+    def scratch(self) -> int:
+        return self.layer.window.reach(0) * self.layer.columns
+
+    @property
+    def cost(self) -> int:
+        taps = self.layer.window.kernel[0] * self.layer.window.kernel[1]
+        return self._cost(20, 20, 5, 20, 3 * taps + 30)
+
+    def _cost(self, channel: int, row: int, pixel: float, out_row: int, output: float) -> int:
+        """Of a channel, of each row that is staged and each of its pixels, of a row of outputs and
+        each output."""
+        d = self.layer
+        staged = (d.out[0] - 1) * d.window.stride[0] + d.window.reach(0)
+        each = staged * (row + pixel * d.used) + d.out[0] * (out_row + output * d.out[1])
+        return int(d.x.batch * d.x.channels * (channel + each))
+
+
+class _DspPlane(_Plane):
+    @property
+    def scratch(self) -> int:
+        d, window = self.layer, self.layer.window
+        reach = window.reach(1)
+        words = (reach + 1) // 2 + (reach // 2 + 1) * (window.stride[1] % 2)
+        weights = 7 + 10 if self._is_3x3 else window.kernel[0] * words
+        return 4 * (weights + window.reach(0) * -(-d.columns // 2))
+
+    @property
+    def _is_3x3(self) -> bool:
+        w = self.layer.window
+        return w.kernel == (3, 3) and w.dilation == (1, 1) and w.stride[1] <= 2
+
+
+_PLANES = {"generic": _Plane, "dsp": _DspPlane, "mve": _Plane}
+
+_DIRECT = {"generic": 14, "dsp": 12, "mve": 6}  # instructions for a tap of four channels
+
+# Constants of every instance.
+_KEY = (
+    "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "folded", "wide",
+    "lo", "hi",
+)  # fmt: skip
