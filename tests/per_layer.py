@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each integer layer beside PyTorch's own dequantise, operator, quantise on the same int8 inputs."""
+"""Each integer layer beside PyTorch's own dequantise, operator, quantise of the same integers."""
 
 from __future__ import annotations
 

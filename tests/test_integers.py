@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emx.bundle import Ref
+from emx.bundle import Bundle, Ref
 from emx.interpret import outputs
 from emx.ir import DType
 from emx.ops.binary_s8 import BinaryS8
@@ -20,7 +22,9 @@ from emx.ops.linear_s8 import LinearS8
 from emx.ops.movement import Pad
 from emx.ops.pool2d_s8 import Pool2dS8
 from emx.ops.table_s8 import TableS8
+from emx.options import Options
 from emx.quant import Quant
+from many import SANITIZE, run_together
 from quant_models import S8, U8, Model, all_integer, ops
 from sampled import DECOMPOSED
 
@@ -65,12 +69,16 @@ WEIGHTS: dict[str, Callable[[Model], Ref]] = {
 }
 
 
+def of_weights(form: str, dtype: DType, zero: int) -> Bundle:
+    m = Model()
+    y = conv(m, m.x(1, 4, 7, 8, zero=zero, dtype=dtype), WEIGHTS[form](m), [1, 1], [1, 1])
+    return m.made(m.q(m.relu(y), 0.08, zero, dtype))
+
+
 @pytest.mark.parametrize("form", WEIGHTS)
 @pytest.mark.parametrize(("dtype", "zero"), [(S8, -128), (S8, 17), (U8, 0), (U8, 131)])
 def test_weights_and_activations_in_all_forms(form: str, dtype: DType, zero: int) -> None:
-    m = Model()
-    y = conv(m, m.x(1, 4, 7, 8, zero=zero, dtype=dtype), WEIGHTS[form](m), [1, 1], [1, 1])
-    (layer,) = ops(all_integer(m.made(m.q(m.relu(y), 0.08, zero, dtype))), Conv2dS8)
+    (layer,) = ops(all_integer(of_weights(form, dtype, zero)), Conv2dS8)
     assert isinstance(layer, Conv2dS8)
     assert layer.x.zero == (zero if dtype is S8 else zero - 128)
 
@@ -85,14 +93,18 @@ LAYERS: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, tuple[object, ...
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_layers(layer: str) -> None:
+def of_layer(layer: str) -> Bundle:
     m = Model()
     shape, weights, axis, rest = LAYERS[layer]
     overload = "input" if layer == "conv_transpose2d" else "default"
     w = m.w(*weights, axis=axis)
     y = m.op(f"{layer}.{overload}", m.x(*shape), w, m.b(weights[axis]), *rest)
-    assert ops(all_integer(m.made(m.q(y, 0.1, -9))), Conv2dS8, Conv3dS8, LinearS8)
+    return m.made(m.q(y, 0.1, -9))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers(layer: str) -> None:
+    assert ops(all_integer(of_layer(layer)), Conv2dS8, Conv3dS8, LinearS8)
 
 
 def test_biases_of_int32_stay_as_they_are() -> None:
@@ -116,10 +128,7 @@ CLAMPS: dict[str, Callable[[Model, Ref], Ref]] = {
 }
 
 
-@pytest.mark.parametrize("clamp", CLAMPS)
-@pytest.mark.parametrize("layer", ["conv", "add", "pool", "alone", "maximum"])
-def test_clamps_become_bounds(clamp: str, layer: str) -> None:
-    """Of whatever computes; the bounds themselves are what PyTorch rounds them to."""
+def of_clamp(clamp: str, layer: str) -> Bundle:
     m = Model()
     x = m.x(1, 4, 8, 8, scale=0.1)
     y = {
@@ -129,8 +138,14 @@ def test_clamps_become_bounds(clamp: str, layer: str) -> None:
         "alone": lambda: x,
         "maximum": lambda: m.op("max_pool2d.default", x, [2, 2], [2, 2]),
     }[layer]()
-    graph = all_integer(m.made(m.q(CLAMPS[clamp](m, y), 0.033, -5)))
-    tables = ops(graph, TableS8)
+    return m.made(m.q(CLAMPS[clamp](m, y), 0.033, -5))
+
+
+@pytest.mark.parametrize("clamp", CLAMPS)
+@pytest.mark.parametrize("layer", ["conv", "add", "pool", "alone", "maximum"])
+def test_clamps_become_bounds(clamp: str, layer: str) -> None:
+    """Of whatever computes; the bounds themselves are what PyTorch rounds them to."""
+    tables = ops(all_integer(of_clamp(clamp, layer)), TableS8)
     assert len(tables) == (layer in ("alone", "maximum"))
 
 
@@ -155,19 +170,23 @@ MOVES: dict[str, Callable[[Model, Ref], Ref]] = {
 }
 
 
+def of_move(move: str, where: str) -> Bundle:
+    m = Model()
+    x = m.x(1, 4, 6, 6, scale=0.25)
+    if where != "before":
+        x = m.q(m.op("mul.Tensor", x, x), 0.5, 4)
+    y = MOVES[move](m, x)
+    if where != "behind":
+        y = m.q(m.op("gelu.default", y), 0.125, -3)
+    return m.made(y)
+
+
 @pytest.mark.parametrize("move", MOVES)
-def test_what_moves_data_moves_integers(move: str) -> None:
+@pytest.mark.parametrize("where", ["before", "behind", "around"])
+def test_what_moves_data_moves_integers(move: str, where: str) -> None:
     """Also where no quantizer knew it: before a quantise, behind a dequantise, or both."""
-    for where in ("before", "behind", "around"):
-        m = Model()
-        x = m.x(1, 4, 6, 6, scale=0.25)
-        if where != "before":
-            x = m.q(m.op("mul.Tensor", x, x), 0.5, 4)
-        y = MOVES[move](m, x)
-        if where != "behind":
-            y = m.q(m.op("gelu.default", y), 0.125, -3)
-        graph = all_integer(m.made(y))
-        assert 1 <= len(ops(graph, TableS8)) <= 1 + (where == "around")
+    tables = ops(all_integer(of_move(move, where)), TableS8)
+    assert 1 <= len(tables) <= 1 + (where == "around")
 
 
 def test_joined_parts_of_other_scales_are_tables() -> None:
@@ -243,33 +262,35 @@ FUNCTIONS: dict[str, Callable[[Model, Ref], Ref]] = {
 }
 
 
+def of_call(call: Callable[[Model], Ref]) -> Bundle:
+    m = Model()
+    return m.made(m.q(call(m), 1 / 32, -20))
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_functions_of_one_value_are_a_table(function: str) -> None:
-    m = Model()
-    y = m.q(FUNCTIONS[function](m, m.x(3, 700)), 1 / 32, -30)
-    assert [n.op.name for n in all_integer(m.made(y)).nodes] == ["table_s8"]
+    bundle = of_call(lambda m: FUNCTIONS[function](m, m.x(3, 700)))
+    assert [n.op.name for n in all_integer(bundle).nodes] == ["table_s8"]
 
 
-@pytest.mark.parametrize("row", ["mean.dim", "sum.dim_IntList", "amin.default"])
-def test_reductions(row: str) -> None:
-    m = Model()
-    all_integer(m.made(m.q(m.op(row, m.x(2, 5, 8), [1], True), 0.06, 5)))
+CALLS: dict[str, Callable[[Model], Ref]] = {
+    "softmax": lambda m: m.op("softmax.int", m.x(3, 9, scale=0.2), -1),
+    "layer_norm": lambda m: m.op("layer_norm.default", m.x(3, 16), [16], m.b(16), m.b(16)),
+    "rms_norm": lambda m: m.op("rms_norm.default", m.x(3, 16), [16], m.b(16)),
+    "matmul": lambda m: m.op("matmul.default", m.x(2, 3, 8), m.x(2, 8, 4, zero=-9)),
+    "mul": lambda m: m.op("mul.Tensor", m.x(3, 4), m.x(1, 4, zero=100)),
+    "avg_pool2d": lambda m: m.op(
+        "avg_pool2d.default", m.x(1, 3, 5, 5), [3, 3], [2, 2], [1, 1], False, False
+    ),
+    "mean": lambda m: m.op("mean.dim", m.x(2, 5, 8), [1], True),
+    "sum": lambda m: m.op("sum.dim_IntList", m.x(2, 5, 8), [0, 2]),
+    "amin": lambda m: m.op("amin.default", m.x(2, 5, 8), [1]),
+}
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda m: m.op("softmax.int", m.x(3, 9, scale=0.2), -1),
-        lambda m: m.op("layer_norm.default", m.x(3, 16), [16], m.b(16), m.b(16)),
-        lambda m: m.op("rms_norm.default", m.x(3, 16), [16], m.b(16)),
-        lambda m: m.op("matmul.default", m.x(2, 3, 8), m.x(2, 8, 4, zero=-9)),
-        lambda m: m.op("mul.Tensor", m.x(3, 4), m.x(1, 4, zero=100)),
-        lambda m: m.op("avg_pool2d.default", m.x(1, 3, 5, 5), [3, 3], [2, 2], [1, 1], False, False),
-    ],
-)
-def test_other_operators(call: Callable[[Model], Ref]) -> None:
-    m = Model()
-    all_integer(m.made(m.q(call(m), 1 / 64, -20)))
+@pytest.mark.parametrize("call", CALLS)
+def test_other_operators(call: str) -> None:
+    all_integer(of_call(CALLS[call]))
 
 
 def test_a_value_of_several_readers() -> None:
@@ -322,3 +343,17 @@ def test_pooling_is_of_integers() -> None:
     y = m.relu(m.op("max_pool2d.default", conv(m, m.x(1, 4, 8, 8), m.w(6, 4, 3, 3)), [2, 2]))
     graph = all_integer(m.made(m.q(y, 0.05, -128)))
     assert ops(graph, Pool2dS8) and not ops(graph, TableS8)
+
+
+@pytest.mark.slow
+def test_host_under_sanitizers(tmp_path: Path) -> None:
+    """The C of all these, byte for byte that of the twin."""
+    bundles = [
+        *(of_weights(form, U8, 131) for form in WEIGHTS),
+        *(of_layer(layer) for layer in LAYERS),
+        *(of_clamp(clamp, layer) for clamp in CLAMPS for layer in ("conv", "add", "pool", "alone")),
+        *(of_move(move, "around") for move in MOVES),
+        *(of_call(call) for call in CALLS.values()),
+    ]
+    named = [replace(b, name=f"m{i}") for i, b in enumerate(bundles)]
+    run_together(named, tmp_path, "host", SANITIZE, Options(test=True, taps=True))
