@@ -17,7 +17,7 @@ from emx.errors import EmxError
 from emx.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from emx.api import bench, compile, export, verify
+    from emx.api import bench, compile, evaluate, export, verify
     from emx.bundle import Bundle
     from emx.emit import Artifacts
     from emx.options import Options
@@ -33,6 +33,7 @@ __all__ = [
     "bench",
     "cmake_dir",
     "compile",
+    "evaluate",
     "export",
     "verify",
 ]
@@ -44,6 +45,7 @@ _HOME = {
     "VerifyReport": "emx.verifier",
     "bench": "emx.api",
     "compile": "emx.api",
+    "evaluate": "emx.api",
     "export": "emx.api",
     "verify": "emx.api",
 }

@@ -15,7 +15,8 @@ from emx.compare import columns, compare, finite_or_null
 from emx.errors import EmxError
 from emx.exporter.inputs import Signature, batches
 from emx.ir import Array, Graph
-from emx.noise import LayerNoise, Source, layer_noise
+from emx.noise import LayerNoise, layer_noise
+from emx.quant import Quant
 from emx.testrun import run_test
 from emx.twin import Expected
 from emx.verifier import device_outputs
@@ -48,13 +49,14 @@ class DataSet:
 class InPyTorch:
     """What PyTorch computes of a data set: first outputs, first axis: sample.
 
-    quantised  of the quantised model
     floats     of the float model; None where there is only the quantised one
-    layers     of some of the first samples, what the float model computes: node name -> value
+    quantised  of the quantised model; None where there is only the float one
+    layers     of some of the first samples, what the float model has where the quantised one has a
+               quantised value, by the name of that
     """
 
-    quantised: Array
     floats: Array | None = None
+    quantised: Array | None = None
     layers: Sequence[Mapping[str, Array]] = ()
 
 
@@ -139,7 +141,7 @@ def read_dataset(path: Path, signature: Signature) -> DataSet:
     try:
         with np.load(path, allow_pickle=False) as z:
             arrays = {name: z[name] for name in z.files}
-    except (OSError, ValueError) as error:
+    except Exception as error:  # NumPy raises all kinds for a damaged file
         hint = "write plain arrays: numpy.savez(FILE, x=..., label=...)"
         raise EmxError(f"cannot read the data set {path.name}: {error}", hint=hint) from None
     label, y = arrays.pop("label", None), arrays.pop("y", None)
@@ -199,7 +201,7 @@ RunInC = Callable[[str, Mapping[str, Array]], Array]
 
 def evaluate(
     graph: Graph,
-    made_from: Mapping[str, Source],
+    steps: Mapping[str, Quant],
     data: DataSet,
     run_in_c: RunInC,
     target: str,
@@ -208,17 +210,14 @@ def evaluate(
 ) -> AccuracyReport:
     """All scores, and the noise of the layers where the float model is known. `run_in_c` gives the
     first output, as reals, of inputs on a machine: the host with all of them, then `target`."""
-    scores = []
-    if pytorch and pytorch.floats is not None:
-        scores.append(score("PyTorch, float", pytorch.floats, data))
-    if pytorch:
-        scores.append(score("PyTorch, quantised", pytorch.quantised, data))
+    known = pytorch or InPyTorch()
+    outputs = {"PyTorch, float": known.floats, "PyTorch, quantised": known.quantised}
+    scores = [score(who, y, data) for who, y in outputs.items() if y is not None]
     for machine in dict.fromkeys(("host", target)):
         some = data if machine == "host" else data.first(samples or BOARD_SAMPLES)
         scores.append(score(f"C on {machine}", run_in_c(machine, some.inputs), some))
-    known = pytorch.layers if pytorch else ()
-    inputs = [{name: a[k] for name, a in data.inputs.items()} for k in range(len(known))]
-    return AccuracyReport(tuple(scores), layer_noise(graph, made_from, inputs, known))
+    inputs = [{name: a[k] for name, a in data.inputs.items()} for k in range(len(known.layers))]
+    return AccuracyReport(tuple(scores), layer_noise(graph, steps, inputs, known.layers))
 
 
 Emit = Callable[[Path, Mapping[str, Array]], Expected]

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from emx import check_plan, passes
+from emx.accuracy import AccuracyReport, DataSet, InPyTorch, in_parts, read_dataset
+from emx.accuracy import evaluate as _evaluate
 from emx.bencher import BenchReport
 from emx.bencher import bench as _bench
 from emx.blob import Blob
@@ -22,17 +24,18 @@ from emx.errors import EmxError
 from emx.exporter import export
 from emx.ir import Array, Graph
 from emx.load import load
+from emx.noise import steps_of
 from emx.options import Options
 from emx.plan import plan
 from emx.select import own_outputs, select
 from emx.target import TARGETS, Target, find_target
 from emx.testrun import build_test
-from emx.twin import Expected, Tolerance, expected, is_quantised
+from emx.twin import Expected, Tolerance, dequantised, expected, is_quantised, unknown
 from emx.verifier import VerifyReport
 from emx.verifier import verify as _verify
 from emx.version import VERSION
 
-__all__ = ["bench", "check", "compile", "export", "generate", "verify", "write"]
+__all__ = ["bench", "check", "compile", "evaluate", "export", "generate", "verify", "write"]
 
 
 def compile(
@@ -118,6 +121,38 @@ def verify(
         return report
     found = distances(graph, bundle.vectors, wanted.outputs)
     return replace(report, ok=report.ok and found.ok, distances=found)
+
+
+def evaluate(
+    bundle: Bundle,
+    dataset: DataSet | str | os.PathLike[str],
+    *,
+    target: str = "host",
+    samples: int | None = None,
+    options: Options | None = None,
+    pytorch: InPyTorch | None = None,
+) -> AccuracyReport:
+    """What the C of a model is worth on a data set, which emx.accuracy reads: on the host with all
+    samples, on `target`, if that is a board, with the first `samples`; and what PyTorch's is."""
+    data = dataset
+    if not isinstance(data, DataSet):
+        data = read_dataset(Path(data), bundle.inputs)
+    options = replace(options or Options(), test=True)
+    loaded, graph = load(bundle), _lower(bundle, options)
+    q = graph.quants.get(graph.outputs[0].name)
+
+    def run_in_c(machine: str, inputs: Mapping[str, Array]) -> Array:
+        where = find_machine(machine)
+        row = find_target(where.target)
+
+        def emit_test(directory: Path, given: Mapping[str, Array]) -> Expected:
+            wanted = unknown(graph, given)
+            write(_emit(graph, bundle, row, options, wanted), directory)
+            return wanted
+
+        return dequantised(q, in_parts(where, bundle.name, emit_test, inputs))
+
+    return _evaluate(graph, steps_of(loaded), data, run_in_c, target, samples, pytorch)
 
 
 def bench(

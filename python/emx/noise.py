@@ -31,38 +31,31 @@ class LayerNoise:
     own_sqnr_db: float
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a quantised value of PyTorch's model was made from: of `name` in the float model."""
-
-    name: str
-    quant: Quant
-
-
-def sources(loaded: Graph) -> dict[str, Source]:
-    """Name of a quantised value -> its source; `loaded` is the graph before all passes. What
-    PyTorch has as uint8 is int8 in emx, 128 less."""
+def steps_of(loaded: Graph) -> dict[str, Quant]:
+    """Name of a quantised value -> what it stands for; `loaded` is the graph before all passes.
+    What PyTorch has as uint8 is int8 in emx, 128 less."""
     found = {}
     for n in loaded.nodes:
         if isinstance(n.op, Quantize):
-            q, x = n.op.q, n.inputs[0]
+            q = n.op.q
             if q.dtype is DType.U8:
                 q = replace(q, zero=q.zero - 128, dtype=DType.S8, lo=q.lo - 128, hi=q.hi - 128)
-            found[n.output.name] = Source((x.eager or x).name, q)
+            found[n.output.name] = q
     return found
 
 
 def layer_noise(
     graph: Graph,
-    made_from: Mapping[str, Source],
+    steps: Mapping[str, Quant],
     inputs: Sequence[Mapping[str, Array]],
     floats: Sequence[Mapping[str, Array]],
 ) -> tuple[LayerNoise, ...]:
-    """The noisiest first. Of each sample: inputs by name; `floats` by the names of sources."""
+    """The noisiest first. Of each sample: inputs by name, and what the float model has where the
+    quantised one has a quantised value, by the name of that."""
     powers: dict[str, Array] = {}  # of signal, noise, its own noise
     for given, values in zip(inputs, floats, strict=True):
         xs = [quantised(graph, v, given[v.name]) for v in graph.inputs]
-        known = {n.output.name: _exact(n.output, made_from, values) for n in graph.nodes}
+        known = {n.output.name: _exact(n.output, steps, values) for n in graph.nodes}
         exact = {name: k for name, k in known.items() if k}
         right = {name: q.quantise(x) for name, (q, x) in exact.items()}
         whole, alone = interpret(graph, xs), interpret(graph, xs, right)
@@ -80,15 +73,16 @@ def layer_noise(
 
 
 def _exact(
-    v: Value, made_from: Mapping[str, Source], values: Mapping[str, Array]
+    v: Value, steps: Mapping[str, Quant], values: Mapping[str, Array]
 ) -> tuple[Quant, Array] | None:
     """What a quantised value stands for, and the float model's value as it lies in `v`; None where
     there is no such value."""
-    source = made_from.get(v.eager.name) if v.eager and v.type.dtype is not DType.F32 else None
-    x = values.get(source.name) if source else None
-    if source is None or x is None or v.eager is None or x.size != v.type.size:
+    if v.eager is None or v.type.dtype is DType.F32:
         return None
-    return source.quant, x.transpose(v.eager.perm).reshape(v.type.dims).astype(np.float64)
+    q, x = steps.get(v.eager.name), values.get(v.eager.name)
+    if q is None or x is None or x.size != v.type.size:
+        return None
+    return q, x.transpose(v.eager.perm).reshape(v.type.dims).astype(np.float64)
 
 
 def _power(x: Array) -> float:
