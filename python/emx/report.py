@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emx.blob import Blob
+from emx.ir import FloatLayer
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Plan, Step
 
@@ -32,6 +33,17 @@ def manifest(
         "outputs": [_tensor(n, program.buffers[b]) for n, b in program.outputs],
         "operators": sorted({s.kernel.function for s in program.steps}),
         "layers": [_layer(i, s, plan) for i, s in enumerate(program.steps)],
+        "float_layers": [_float_layer(f) for f in program.float_layers],
+    }
+
+
+def _float_layer(f: FloatLayer) -> dict[str, Any]:
+    return {
+        "layer": f.layer,
+        "module": f.origin.module,
+        "source": f.origin.source,
+        "reason": f.reason,
+        "inside": f.inside,
     }
 
 

@@ -140,6 +140,7 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
         outputs=tuple(
             (name, buffers.of(v)) for name, v in zip(graph.output_names, graph.outputs, strict=True)
         ),
+        float_layers=graph.float_layers,
     )
 
 
