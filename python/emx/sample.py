@@ -68,9 +68,10 @@ def Q(*shape: int, scale: float = 0.05, zero: int = 0) -> T:
     return T(shape, quant=Quant(scale, zero))
 
 
-def W(*shape: int, axis: int | None = 0) -> T:
-    """An int8 parameter with a scale for each index of `axis`, which the call gets dequantised."""
-    return T(shape, True, quant=Quant(1 / 127, lo=-127), axis=axis)
+def W(*shape: int, axis: int | None = 0, hi: int = 127) -> T:
+    """An int8 parameter from -hi to hi with a scale for each index of `axis`, which the call gets
+    dequantised."""
+    return T(shape, True, quant=Quant(1 / hi, lo=-hi, hi=hi), axis=axis)
 
 
 def I(*shape: int, low: int = -9, high: int = 9, dtype: DType = DType.S64) -> T:  # noqa: E743

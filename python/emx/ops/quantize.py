@@ -125,6 +125,26 @@ def lower_dequantize_channels(
     return b.dequantised(x, Grid(data - zero, scale))
 
 
+def lower_dequantize_groups(
+    b: Builder,
+    x: Value,
+    scales: Value,
+    zeros: Value | None,
+    lo: int,
+    hi: int,
+    dtype: DType,
+    group: int,
+    out_dtype: object = None,
+) -> Value:
+    """Each `group` elements in a row of the last axis have a scale of their own."""
+    data = b.data(x, "what is dequantised by groups")
+    size = min(group, data.shape[-1])
+    scale, zero = _channels(b, 0, x, scales, zeros)
+    scale, zero = np.broadcast_arrays(scale, zero)
+    each = [np.repeat(a.ravel(), size).reshape(data.shape) for a in (scale, zero)]
+    return b.dequantised(x, Grid(data - each[1], each[0]))
+
+
 def _channels(
     b: Builder, axis: int, x: Value, scales: Value, zeros: Value | None
 ) -> tuple[Array, Array]:
@@ -155,6 +175,7 @@ ATEN: dict[str, Lowering] = {
     **{f"quantized_decomposed.dequantize_per_tensor.{n}": lower_dequantize for n in _NAMES},
     "quantized_decomposed.quantize_per_channel.default": lower_quantize_channels,
     "quantized_decomposed.dequantize_per_channel.default": lower_dequantize_channels,
+    "quantized_decomposed.dequantize_per_channel_group.default": lower_dequantize_groups,
 }
 
 _CALL = "quantized_decomposed.{}quantize_per_{}"
@@ -208,6 +229,15 @@ SAMPLES = (
             (0, 3, None, DType.S8),
             (1, 4, P(4, low=-9, high=9, dtype=DType.S64), DType.S8),
             (-1, 4, P(4, low=-9, high=9, dtype=DType.S32), DType.S32),
+        )
+    ),
+    *(
+        Sample(_CALL.format("de", "channel_group.default"),
+               P(2, 8, low=-8, high=8, dtype=DType.S8), P(2, scales, low=0.01, high=0.02), zeros,
+               -8, 7, DType.S8, group, DType.F32)
+        for group, scales, zeros in (
+            (4, 2, P(2, 2, low=-3, high=3, dtype=DType.S32)),
+            (9, 1, None),
         )
     ),
 )  # fmt: skip

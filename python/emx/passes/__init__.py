@@ -25,6 +25,7 @@ from emx.passes.layout import (
     merge_permutes,
     sink_permutes,
 )
+from emx.passes.narrow import narrow_weights
 from emx.passes.pixels import fold_pixels
 from emx.passes.recurrent import trim_recurrent
 from emx.passes.settle import settle_quantisation, sign_integers
@@ -62,6 +63,7 @@ PIPELINE: tuple[Pass, ...] = (
     drop_idle_permutes,
     fold_permute_into_linear,
     absorb_input_layout,
+    narrow_weights,
     absorb_views,
     trim_recurrent,
     slim,

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from emx.ir import Array, Graph, Node, Value
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.conv2d import Conv2d
+from emx.ops.conv2d_mixed import Conv2dMixed
 from emx.ops.conv3d import Conv3d
 from emx.ops.linear import Linear
+from emx.ops.linear_s8 import LinearS8
 from emx.ops.movement import Permute, Reshape
 from emx.passes.rewrite import Edit, Rewriter, inverse, replaced
 from emx.pointwise import Pointwise
+from emx.quant import Grid
 from emx.scalars import Call
+from emx.window import Window
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -78,19 +84,38 @@ def _expand_batch_norm(r: Rewriter, node: Node) -> Edit:
 
 
 def _fold_permute(r: Rewriter, node: Node) -> Edit:
-    if not isinstance(node.op, Linear) or node.inputs[0].type.rank != 2:
+    if not isinstance(node.op, Linear | LinearS8 | Conv2dMixed):
         return None
     flat = r.made_by(node.inputs[0])
-    if flat is None or not isinstance(flat.op, Reshape):
+    if flat is None or not isinstance(flat.op, Reshape) or not _mixes_all(r, node):
         return None
     permute = r.made_by(flat.inputs[0])
     if permute is None or not isinstance(permute.op, Permute) or permute.op.perm[0] != 0:
         return None
     dims = permute.output.type.dims
-    if flat.output.type.dims[0] != dims[0]:
+    if flat.output.type.dims[-2:] != (dims[0], prod(dims[1:])):
         return None
-    (weight,) = _constants(r, node.inputs[1:2])
-    columns = weight.reshape(-1, *dims[1:]).transpose(inverse(permute.op.perm))
-    w = r.constant(f"{node.inputs[1].name}.permuted", columns.reshape(len(weight), -1).copy())
+    back = inverse(permute.op.perm)
+    (v,) = node.inputs[1:2]
+
+    def permuted(a: Array) -> Array:
+        return a.reshape(-1, *dims[1:]).transpose(back).reshape(a.shape).copy()
+
+    w = r.constant(f"{v.name}.permuted", permuted(r.constants[v.name]))
+    if grid := r.grids.get(v.name):
+        scale = np.broadcast_to(grid.scale, grid.units.shape)
+        r.grids[w.name] = Grid(permuted(grid.units), permuted(scale))
     x = r.inner(flat.op, permute.inputs, flat, None)
     return [x, replaced(node, node.op, (x.output, w, *node.inputs[2:]))]
+
+
+def _mixes_all(r: Rewriter, node: Node) -> bool:
+    """Whether the layer reads rows of features whose order does not matter."""
+    if not isinstance(node.op, Conv2dMixed):
+        return node.inputs[0].type.rank == 2
+    one = node.op.window == Window((1, 1)) and node.op.groups == 1
+    return (
+        one
+        and node.inputs[0].type.dims[:2] == (1, 1)
+        and len(r.constants[node.inputs[3].name]) == 1
+    )

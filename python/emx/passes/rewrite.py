@@ -21,6 +21,7 @@ class Rewriter:
         self.graph = graph
         self.nodes: list[Node] = list(graph.nodes)
         self.constants: dict[str, Array] = dict(graph.constants)
+        self.grids = dict(graph.grids)
         self.outputs = list(graph.outputs)
         self._names = {v.name for v in graph.inputs} | set(self.constants)
         self._names |= {v.name for n in self.nodes for v in n.outputs}
@@ -133,6 +134,7 @@ class Rewriter:
             self.graph,
             nodes=tuple(self.nodes),
             constants={k: c for k, c in self.constants.items() if k in read},
+            grids=self.grids,
             outputs=tuple(self.outputs),
         )
 
