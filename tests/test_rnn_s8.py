@@ -15,7 +15,7 @@ from emx.ir import Array, Unsupported
 from emx.ops.rnn_s8 import GATES, RecurrentS8, row_parameters
 from emx.quant import Quant
 from emx.target import find_target
-from twins import MACHINES, Case, run_cases, s8
+from twins import MACHINES, Case, overlap_cases, run_cases, s8
 
 R = np.random.default_rng(4)
 TABLE = tanh_table()
@@ -66,6 +66,10 @@ CASES = [
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
     run_cases(CASES, tmp_path, machine)
+
+
+def test_kernels_work_in_place(tmp_path: Path) -> None:
+    overlap_cases(CASES, tmp_path, "host")
 
 
 def test_fixed_point_functions() -> None:

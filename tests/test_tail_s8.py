@@ -28,7 +28,7 @@ from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.ops.table_s8 import TableS8, table_of
 from emx.quant import Quant, multipliers
 from emx.view import View
-from twins import MACHINES, Case, run_cases, s8
+from twins import MACHINES, Case, overlap_cases, run_cases, s8
 
 R = np.random.default_rng(4)
 FIXED = Quant(1 / 256, -128)
@@ -295,11 +295,16 @@ def test_fixed_point_functions() -> None:
     assert np.abs(rsqrt(n) * np.sqrt(n) / 2**46 - 1).max() < 2**-24
 
 
+COMPUTED = [*SOFTMAXES, *REDUCTIONS, *NORMS, *PRODUCTS, *CONVOLUTIONS]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(tmp_path: Path, machine: str) -> None:
-    run_cases(
-        [*TABLES, *MOVED, *SOFTMAXES, *REDUCTIONS, *NORMS, *PRODUCTS, *CONVOLUTIONS],
-        tmp_path,
-        machine,
-    )
+    run_cases([*TABLES, *MOVED, *COMPUTED], tmp_path, machine)
+
+
+@pytest.mark.parametrize("machine", ["host", pytest.param("mps3-an547", marks=pytest.mark.slow)])
+def test_kernels_work_in_place(tmp_path: Path, machine: str) -> None:
+    varied = [c for c in COMPUTED if c.name != "conv_5"]  # whose outputs are all alike
+    overlap_cases([*TABLES, *varied], tmp_path, machine)

@@ -22,6 +22,7 @@ from emx.select import select
 from emx.target import find_target
 from emx.twin import EXACT, expected
 from emx.version import VERSION
+from kernels_s8 import Layer, run_kernels
 from many import run_written
 
 MACHINES = {
@@ -51,6 +52,12 @@ class Case:
         verify(graph)
         return graph
 
+    @property
+    def layer(self) -> Layer:
+        """The first vector, for calls of the kernels by hand."""
+        first, *rest = (x[0] for x in self.inputs)
+        return Layer(self.op, first, (*rest, *self.constants))
+
     def outputs(self) -> Array:
         """What the twin gives for every vector."""
         each = zip(*self.inputs, strict=True)
@@ -77,6 +84,14 @@ def run_cases(cases: Sequence[Case], directory: Path, machine: str) -> None:
     for case in cases:
         check_graph(case.graph(), case.inputs, directory, machine)
     run_written([c.name for c in cases], directory, machine, MACHINES[machine])
+
+
+def overlap_cases(cases: Sequence[Case], directory: Path, machine: str) -> None:
+    """Every candidate with y as near to its inputs as it says, and within its scratch."""
+    layers = {c.name: c.layer for c in cases if c.inputs[0].size}
+    lines = run_kernels(layers, directory, machine, *MACHINES[machine])
+    assert [line for line in lines if not line.endswith("good")] == []
+    assert {line.rsplit("_", 1)[0] for line in lines if line.endswith("-1 good")} == set(layers)
 
 
 def s8(random: np.random.Generator, *shape: int, low: int = -128, high: int = 127) -> Array:
