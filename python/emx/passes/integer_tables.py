@@ -56,7 +56,7 @@ class _Cone:
         if node and isinstance(node.op, Dequantize) and v.type.dims == self._dims:
             return self._of_leaf(node.inputs[0], node.op.q)
         if node is None or not isinstance(node.op, Pointwise):
-            raise Unsupported("it is no function of one quantised value", "quantise its inputs")
+            raise Unsupported("its input is not quantised", "quantise it")
         with np.errstate(all="ignore"):
             y = node.op.expr.evaluate(tuple(self._known[x.name] for x in node.inputs))
             return y.astype(np.float32).astype(np.float64) if v.type.dtype is DType.F32 else y
