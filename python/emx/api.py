@@ -18,6 +18,7 @@ from emx.blob import Blob
 from emx.budget import check_memory
 from emx.build import Generate, find_machine, machine_names
 from emx.bundle import Bundle
+from emx.choose import choose
 from emx.converted import distances
 from emx.emit import Artifacts, emit
 from emx.errors import EmxError
@@ -26,8 +27,7 @@ from emx.ir import Array, Graph
 from emx.load import load
 from emx.noise import steps_of
 from emx.options import Options
-from emx.plan import plan
-from emx.select import own_outputs, select
+from emx.select import own_outputs
 from emx.target import TARGETS, Target, find_target
 from emx.testrun import build_test
 from emx.twin import Expected, Tolerance, dequantised, expected, is_quantised, unknown
@@ -72,8 +72,7 @@ def _wanted(graph: Graph, bundle: Bundle, options: Options) -> Expected:
 def _emit(
     graph: Graph, bundle: Bundle, target: Target, options: Options, wanted: Expected | None
 ) -> Artifacts:
-    program = select(graph, target, io_arena=options.io_arena)
-    planned = plan(program)
+    planned = choose(graph, target, options)
     check_plan.check(planned)
     check_memory(planned, options)
     return emit(planned, options, model_hash=bundle.model_hash, expected=wanted, version=VERSION)

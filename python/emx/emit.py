@@ -24,6 +24,7 @@ from emx.c_text import (
     port,
     prototype,
 )
+from emx.emit_stream import stream_call, stream_context
 from emx.errors import EmxError
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
@@ -141,6 +142,8 @@ def _context(
     local = [_local(b, plan) for b in in_arena if b.name in used]
     local += [_scratch_local(s, plan) for s in scratch]
     weights_used = any(s.weights for s in steps)
+    streams = [s for s in steps if s.stream]
+    called = [s for s in steps if not s.stream]
     return {
         "name": program.name,
         "NAME": program.name.upper(),
@@ -175,7 +178,8 @@ def _context(
         "members": aligned_comments([_member(n, t) for n, t in program.weights.items()]),
         "taps": options.taps and not options.empty_run,
         "instances": [_instance(i) for i in instances],
-        "at_tables": [_at_table(s, instances[s.instance]) for s in steps if _varies(s, instances)],
+        "at_tables": [_at_table(s, instances[s.instance]) for s in called if _varies(s, instances)],
+        "streams": [stream_context(s, plan) for s in streams],
         "unused": _unused(io, used, local, options),
         "uses_base": bool(local) and has_arena,
         "uses_weights": weights_used,
@@ -287,7 +291,16 @@ def _place(s: Step, operand: str) -> str:
 
 
 def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance]) -> dict[str, str]:
-    instance = instances[s.instance]
+    origin = str(s.origin) if s.origin != Origin() else "(added by emx)"
+    same = i > 0 and steps[i - 1].origin == s.origin
+    return {
+        "comment": "" if same else comment(origin),
+        "call": stream_call(s) if s.stream else _kernel_call(s, instances[s.instance]),
+        "writes": s.writes,
+    }
+
+
+def _kernel_call(s: Step, instance: Instance) -> str:
     arguments = [f"&{s.name}_at"] if instance.varying else []
     for operand in s.kernel.operands:
         if operand == "scratch":
@@ -296,10 +309,4 @@ def _call(s: Step, i: int, steps: Sequence[Step], instances: Sequence[Instance])
             arguments.append(f"w->{s.weights[operand]}")
         else:
             arguments.append(s.writes if operand == "y" else _place(s, operand))
-    origin = str(s.origin) if s.origin != Origin() else "(added by emx)"
-    same = i > 0 and steps[i - 1].origin == s.origin
-    return {
-        "comment": "" if same else comment(origin),
-        "call": f"{instance.name}({', '.join(arguments)})",
-        "writes": s.writes,
-    }
+    return f"{instance.name}({', '.join(arguments)});"

@@ -184,11 +184,18 @@ class Rows:
              for each call, and not in its key: the number of these rows, and how many above them
              do not exist.
     spans    operand -> what a row needs of it
-    calls    as many as y has rows; or more: then y is one row, to which each call adds a row of its
-             input, in y or in scratch that is its own, and which is ready after the last.
-             pad_top is then the number of the call.
+    calls    as many as y has rows
+    accumulates   not so: y is one row, to which each call adds a row of its input, in y or in
+             scratch that is its own, and which is ready after the last. pad_top is then the number
+             of the call.
     """
 
     kernels: Sequence[Kernel]
     spans: Mapping[str, Span]
     calls: int
+    accumulates: bool = False
+
+    @property
+    def varies(self) -> bool:
+        """Whether in_h and pad_top are not the same in all calls."""
+        return self.accumulates or any(s.reach > 1 for s in self.spans.values())

@@ -17,7 +17,7 @@ namespace new noexcept not not_eq nullptr operator or or_eq private protected pu
 reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
 switch template this thread_local throw true try typedef typeid typename union unsigned using
 virtual void volatile wchar_t while xor xor_eq NULL NAN INFINITY main run arena
-base w weights vectors
+base row_index w weights vectors
 """
 _RESERVED = frozenset(_RESERVED_TEXT.split())
 
@@ -31,7 +31,8 @@ def c_identifier(text: str) -> str:
     return name
 
 
-_DERIVED = ("", "_at", "_scratch")  # what the generated code makes of the name of a step
+# What the generated code makes of the name of a step.
+_DERIVED = ("", "_at", "_scratch", "_feed", "_lines", "_order", "_row", "_rows", "_state_t")
 
 
 def require_identifier(name: str) -> str:

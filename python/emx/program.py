@@ -94,10 +94,17 @@ class Line:
 @dataclass(frozen=True)
 class Stage:
     """A layer of a stream. `step` reads and writes lines, its kernel computes one row, from the
-    rows that `spans` says for each operand. scratch: its offset in the stream's."""
+    rows that `spans` says for each operand.
+
+    varies       the kernel's in_h and pad_top are set for each call (emx.kernel.Rows)
+    accumulates  its output is one row, to which each call adds
+    scratch      its offset in the stream's
+    """
 
     step: Step
     spans: Mapping[str, Span]
+    varies: bool = False
+    accumulates: bool = False
     scratch: int = 0
 
 
@@ -109,12 +116,15 @@ class Stream:
     lines   the inputs, and what the stages write
     order   the stage of each call; FEED where the next row of the input arrives
     state   where in the scratch stands which rows there are (runtime/include/emx/stream.h)
+    fed     the input comes in row by row, all channels of a pixel together: the planes it has in
+            the model's own order; 0 if it does not
     """
 
     lines: Mapping[str, Line]
     stages: tuple[Stage, ...]
     order: tuple[int, ...]
     state: int
+    fed: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,10 @@ class Program:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     float_layers: tuple[FloatLayer, ...] = ()
+
+    def kernel_name(self, step: Step) -> str:
+        """Of the function that the step calls; of a stream, what it does."""
+        return step.kernel.variant if step.stream else self.instances[step.instance].name
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def manifest(
         "macs": sum(s.macs for s in program.steps),
         "inputs": [_tensor(n, program.buffers[b]) for n, b in program.inputs],
         "outputs": [_tensor(n, program.buffers[b]) for n, b in program.outputs],
-        "operators": sorted({s.kernel.function for s in program.steps}),
+        "operators": sorted({i.kernel.function for i in program.instances}),
         "layers": [_layer(i, s, plan) for i, s in enumerate(program.steps)],
         "float_layers": [_float_layer(f) for f in program.float_layers],
     }
@@ -64,7 +64,7 @@ def _layer(i: int, s: Step, plan: Plan) -> dict[str, Any]:
     return {
         "step": i,
         "name": s.name,
-        "kernel": plan.program.instances[s.instance].name,
+        "kernel": plan.program.kernel_name(s),
         "output": str(b.type),
         "arena": None if start is None else [start, start + b.bytes],
         "macs": s.macs,

@@ -62,7 +62,7 @@ def image_rows(
         scratch_bytes=scratch_bytes,
         cost=kernel.cost // height,
     )
-    return Rows((row,), {"x": Span(height)}, height)
+    return Rows((row,), {"x": Span(height)}, height, accumulates=True)
 
 
 def elementwise_rows(

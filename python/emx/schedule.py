@@ -112,6 +112,12 @@ def lower_bound(facts: Facts, order: Order) -> int:
     return low * ALIGN
 
 
+def peaks(program: Program) -> list[int]:
+    """Bytes that each step needs at least, in the order given."""
+    facts = gather(program)
+    return [row.peak for row in _walk(facts, range(len(facts.steps)))]
+
+
 @dataclass(frozen=True)
 class _Row:
     """One step of an order: the least bytes it needs, and what is live after it."""

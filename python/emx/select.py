@@ -14,7 +14,7 @@ from emx.names import Names
 from emx.ops.movement import Copy, Movement, Reshape
 from emx.program import Buffer, Instance, Program, Step
 from emx.quant import Quant
-from emx.stream import ROW_PARAMS, stream_step
+from emx.stream import stream_step
 from emx.target import Target
 
 # After NAME_, what the generated C calls its own.
@@ -42,6 +42,7 @@ class Offer:
     """A graph whose outputs own their memory (`own_outputs`), and the kernels that it can have.
 
     layers   its nodes but for those that are views, in order
+    places   where the views lie
     """
 
     graph: Graph
@@ -49,14 +50,15 @@ class Offer:
     wishes: Wishes
     io_arena: bool
     layers: tuple[Layer, ...]
+    places: Mapping[str, Place]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The first layers, to run row by row: the way of each. fed: the input comes in row by row."""
+    """The first layers, to run row by row: the way of each. fed: as in Stream."""
 
     rows: tuple[Rows, ...]
-    fed: bool = False
+    fed: int = 0
 
 
 def select(
@@ -83,7 +85,7 @@ def offer(graph: Graph, target: Target, wishes: Wishes, *, io_arena: bool = Fals
             problems.append(Problem(error.what, str(n.origin), text, error.hint))
     if problems:
         raise EmxError.of(problems, "operators of this model have no kernel")
-    return Offer(graph, target, wishes, io_arena, tuple(layers))
+    return Offer(graph, target, wishes, io_arena, tuple(layers), views)
 
 
 def priced(kernel: Kernel, node: Node, calls: int = 1) -> Kernel:
@@ -101,8 +103,8 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
     names = Names(f"{graph.name}_{symbol}" for symbol in SYMBOLS)
     buffers = _Buffers(graph, names, offer.io_arena)
     kernels = [picks[layer.name] for layer in offer.layers]
-    streamed = len(group.rows) if group else 0
-    instances = _instances(kernels, streamed, names)
+    rows = group.rows if group else ()
+    instances = _instances(kernels, rows, names)
     weights = _Weights()
     steps = []
     for node, kernel in zip((layer.node for layer in offer.layers), kernels, strict=True):
@@ -123,9 +125,9 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
     table: dict[str, Buffer] = buffers.table
     if group:
         fed = buffers.of(graph.inputs[0]) if group.fed else None
-        stream = stream_step(steps[:streamed], group.rows, table, fed)
-        inside = {s.writes for s in steps[: streamed - 1]}
-        steps[:streamed] = [stream]
+        stream = stream_step(steps[: len(rows)], rows, table, fed, group.fed)
+        inside = {s.writes for s in steps[: len(rows) - 1]}
+        steps[: len(rows)] = [stream]
         table = {n: b for n, b in table.items() if n not in inside}
         if fed:
             table[fed] = replace(table[fed], home="rows")
@@ -271,8 +273,8 @@ def _identity(kernel: Kernel) -> tuple[object, ...]:
     return kernel.function, key, kernel.scalars, kernel.operands
 
 
-def _instances(kernels: Sequence[Kernel], streamed: int, names: Names) -> list[Instance]:
-    """The first `streamed` kernels compute rows: which, is only known at run time."""
+def _instances(kernels: Sequence[Kernel], rows: Sequence[Rows], names: Names) -> list[Instance]:
+    """The first kernels are those for `rows`."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, k in enumerate(kernels):
         groups.setdefault(_identity(k), []).append(i)
@@ -285,7 +287,7 @@ def _instances(kernels: Sequence[Kernel], streamed: int, names: Names) -> list[I
         varying = [
             f
             for f in first.params
-            if (members[0] < streamed and f in ROW_PARAMS and f not in first.key)
+            if (f in ("in_h", "pad_top") and any(m < len(rows) and rows[m].varies for m in members))
             or any(kernels[m].params[f] != first.params[f] for m in members)
         ]
         unique = names.unique(f"{name}_{count[name]}")

@@ -14,7 +14,6 @@ from emx.program import FEED, Buffer, Line, Stage, Step, Stream, padded
 CALL = 60  # instructions that the call of one row takes beside its kernel, roughly
 MOVE = 0.75  # and those per byte that moves to the front of its line
 STAGES = 250  # a stage is a byte in the order of calls
-ROW_PARAMS = ("in_h", "pad_top")  # of kernels, set for each call: emx.kernel.Rows
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,19 @@ def reads(stage: Stage) -> Iterator[tuple[str, Span]]:
 
 
 def stream_step(
-    steps: Sequence[Step], rows: Sequence[Rows], buffers: Mapping[str, Buffer], fed: str | None
+    steps: Sequence[Step],
+    rows: Sequence[Rows],
+    buffers: Mapping[str, Buffer],
+    fed: str | None = None,
+    planes: int = 0,
 ) -> Step:
-    """Layers as one step, which has the name of the last. `steps` have kernels for rows."""
-    spans = ({k: r.spans[k] for k in s.reads} for s, r in zip(steps, rows, strict=True))
-    plot = Plot(
-        tuple(Stage(s, spans) for s, spans in zip(steps, spans, strict=True)),
-        tuple(r.calls for r in rows),
-        buffers,
-        fed,
-    )
+    """Layers as one step, which has the name of the last. `steps` have kernels for rows; the input
+    `fed`, if any, comes in row by row (Stream.fed)."""
+    stages = [
+        Stage(s, {k: r.spans[k] for k in s.reads}, r.varies, r.accumulates)
+        for s, r in zip(steps, rows, strict=True)
+    ]
+    plot = Plot(tuple(stages), tuple(r.calls for r in rows), buffers, fed)
     result = build(plot)
     outside = {f"x{i}": name for i, name in enumerate(plot.inputs) if name != fed}
     kernel = Kernel(
@@ -90,7 +92,7 @@ def stream_step(
         origin=last.origin,
         macs=sum(s.macs for s in steps),
         instance=-1,
-        stream=result.stream,
+        stream=replace(result.stream, fed=planes),
     )
 
 
@@ -99,25 +101,23 @@ def build(plot: Plot) -> Result:
     order = _order(plot)
     history = {name: _History.of(plot, order, name) for name in _lines(plot)}
     lines = {name: _line(plot, name, h) for name, h in history.items()}
-    regions = [("state", "", state_bytes(len(lines)), (1 << len(order)) - 1)]
-    for name, line in lines.items():
-        if line.offset is not None:
-            regions.append(("line", name, line.rows * line.row_bytes, history[name].live))
+    regions = [Region(("state",), state_bytes(len(lines)), _mask([(0, len(order))]))]
+    regions += _line_regions(plot, order, lines, history)
     for i, stage in enumerate(plot.stages):
         if size := stage.step.kernel.scratch_bytes:
-            regions.append(("scratch", str(i), size, _busy(plot, order, i)))
+            regions.append(Region((f"scratch {i}",), size, _busy(plot, order, i)))
     places, total = _place(regions)
     stages = tuple(
-        replace(s, scratch=places.get(("scratch", str(i)), 0)) for i, s in enumerate(plot.stages)
+        replace(s, scratch=places.get(f"scratch {i}", 0)) for i, s in enumerate(plot.stages)
     )
     placed = {
-        name: line if line.offset is None else replace(line, offset=places["line", name])
+        name: line if line.offset is None else replace(line, offset=places[f"line {name}"])
         for name, line in lines.items()
     }
     moved = sum(history[n].moves(line) * line.keep * line.row_bytes for n, line in lines.items())
     cost = sum(CALL + plot.stages[s].step.kernel.cost for s in order if s != FEED)
     return Result(
-        Stream(placed, stages, order, places["state", ""]),
+        Stream(placed, stages, order, places["state"]),
         total,
         {x: _trace(plot, order, x) for x in plot.inputs if x != plot.fed},
         cost + int(MOVE * moved),
@@ -231,8 +231,9 @@ def _line(plot: Plot, name: str, history: _History) -> Line:
     outside = name == plot.output or (name in plot.inputs and name != plot.fed)
     height = _height(plot, name)
     if name == plot.output:
-        whole = buffer.type.dims[1] == height
-        return Line(name, buffer.type.bytes // height if whole else 0, height, height)
+        last = plot.stages[-1]
+        pitch = 0 if last.accumulates else buffer.type.bytes // height
+        return Line(name, pitch, height, height)
     planes = _span(plot, name).planes
     pitch = buffer.type.bytes // height // planes
     if outside:
@@ -258,27 +259,65 @@ def _busy(plot: Plot, order: Sequence[int], stage: int) -> int:
     """The calls during which a stage needs its scratch: its own, or all from the first to the last
     if it accumulates."""
     own = [now for now, s in enumerate(order) if s == stage]
-    accumulates = plot.stages[stage].step.writes == plot.output and (
-        plot.buffers[plot.output].type.dims[1] < plot.calls[stage]
-    )
-    return _mask([(own[0], own[-1])] if accumulates else [(now, now) for now in own])
+    every = [(own[0], own[-1])] if plot.stages[stage].accumulates else [(n, n) for n in own]
+    return _mask(every)
 
 
-Region = tuple[str, str, int, int]  # kind, name, bytes, the calls during which it is in use
+@dataclass(frozen=True)
+class Region:
+    """Memory of everything in `names`, in use during the calls of a mask."""
+
+    names: tuple[str, ...]
+    bytes: int
+    live: int
 
 
-def _place(regions: Sequence[Region]) -> tuple[dict[tuple[str, str], int], int]:
+def _line_regions(
+    plot: Plot, order: Sequence[int], lines: Mapping[str, Line], history: Mapping[str, _History]
+) -> list[Region]:
+    """A region for each line in scratch; but a single row may be written over one that dies then,
+    where the kernel allows it."""
+    found: dict[str, Region] = {}
+    for name, line in lines.items():
+        if line.offset is not None and name in plot.inputs:
+            found[name] = Region((f"line {name}",), line.rows * line.row_bytes, history[name].live)
+    for i, stage in enumerate(plot.stages):
+        name = stage.step.writes
+        line = lines[name]
+        if line.offset is None:
+            continue
+        own = Region((f"line {name}",), line.rows * line.row_bytes, history[name].live)
+        for operand, x in stage.step.reads.items():
+            old, trace = found.get(x), stage.step.kernel.overlap.get(operand)
+            if line.rows > 1 or lines[x].rows > 1 or old is None or trace is None:
+                continue
+            if old.live & own.live == _busy(plot, order, i) and _at_once(trace):
+                size = max(own.bytes, old.bytes)
+                own = Region((*old.names, *own.names), size, old.live | own.live)
+                for gone in [n for n, r in found.items() if r is old]:
+                    del found[gone]
+                break
+        found[name] = own
+    return list(found.values())
+
+
+def _at_once(trace: Trace) -> bool:
+    """Whether the output may start exactly where the input does."""
+    return trace.distance() == 0 or trace.in_place()
+
+
+def _place(regions: Sequence[Region]) -> tuple[dict[str, int], int]:
     """Offsets, and the bytes of all: the largest first, each as low as what is in use at the same
     time allows."""
-    places: dict[tuple[str, str], int] = {}
+    places: dict[str, int] = {}
     placed: list[tuple[int, int, int]] = []
-    for kind, name, size, live in sorted(regions, key=lambda r: (-r[2], r[:2])):
-        at, room = 0, padded(size)
-        for start, end, other in sorted(placed):
-            if other & live and start < at + room:
+    for region in sorted(regions, key=lambda r: (-r.bytes, r.names)):
+        at, room = 0, padded(region.bytes)
+        for start, end, live in sorted(placed):
+            if live & region.live and start < at + room:
                 at = max(at, end)
-        places[kind, name] = at
-        placed.append((at, at + room, live))
+        places |= dict.fromkeys(region.names, at)
+        placed.append((at, at + room, region.live))
     return places, max(end for _, end, _ in placed)
 
 
@@ -286,8 +325,7 @@ def _trace(plot: Plot, order: Sequence[int], x: str) -> Trace:
     """What the calls read of x and write of the output, in bytes. A call that does both may read
     again after it has written."""
     y, bytes_y = plot.output, plot.buffers[plot.output].type.bytes
-    height = plot.calls[-1]
-    row = bytes_y // height if plot.buffers[y].type.dims[1] == height else 0
+    row = 0 if plot.stages[-1].accumulates else bytes_y // plot.calls[-1]
     done = [0] * len(plot.stages)
     events: list[tuple[int, int, int, int]] = []
     for s in order:

@@ -70,7 +70,7 @@ def _step(s: Step, plan: Plan, test: Blob, expected: Expected) -> dict[str, Any]
     b = plan.program.buffers[s.writes]
     return {
         "name": s.name,
-        "instance": plan.program.instances[s.instance].name,
+        "instance": plan.program.kernel_name(s),
         "origin": string_literal(str(s.origin)),
         "test_type": test_type(b.type.dtype),
         "bytes": 0 if at is None else b.type.bytes,
