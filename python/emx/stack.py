@@ -25,7 +25,8 @@ Row = tuple[int, str]  # address, instruction as "push {r4, lr}"
 
 _FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(\S+)\s*(.*)$")
-_TARGET = re.compile(r"(?:b|cb|tb|j|le|wl)\S* .*\b([0-9a-f]+) <")
+# objdump of GCC 12 shows vctp of Helium as bfcsel, a branch that no compiler makes.
+_TARGET = re.compile(r"(?:b(?!fcsel)|cb|tb|j|le|wl)\S* .*\b([0-9a-f]+) <")
 _CALL = re.compile(r"(?:bl|blx|jal|jalr) ")
 _POINTER = re.compile(r"(?:blx|blr|jalr|bx|br|jr) (?!lr|ra|x30)|ldr\S* pc, \[(?!sp|pc, r)")
 _END = re.compile(
@@ -42,10 +43,11 @@ _RETURNS = re.compile(r"add\S* sp, ?(?:sp, ?)?#?(?:0x)?\d+$|(?:v?pop|v?ldm)\S* |
 _WRITES_SP = re.compile(r"(?!cmp|cmn|tst|st|str|vst|s[bhwd] )\S+ sp\b|\S+ .*(?:sp|\[sp.*\])!")
 _REGISTER_BYTES = {"r": 4, "s": 4, "d": 8, "q": 16}
 
-# Functions of libgcc for RISC-V: those that save N + 1 registers on behalf of the caller, four in
-# 16 bytes; and those that jump by a table of labels.
+# Functions of libgcc for RISC-V that save N + 1 registers for the caller, four in 16 bytes.
 _SAVE = re.compile(r".*<__riscv_save_(\d+)>")
-_BY_TABLE = ("__divsf3", "__divdf3")
+# Functions whose jumps through a register stay inside them: by a table of labels (libgcc for
+# RISC-V), into an unrolled loop (arch/dsp_s8.h).
+_INSIDE = re.compile(r"__div[sd]f3$|emx_blocks_[12](?:_twice)?_s8\b")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def read_image(text: str, usage: Mapping[str, int]) -> dict[int, Function]:
             calls = [t for t in calls if t != start]  # what is left of those are loops
         if name not in usage and _falls_through(code):
             calls.append(after[start])
-        if not problem and name not in _BY_TABLE and any(map(_POINTER.match, _untargeted(code))):
+        if not (problem or _INSIDE.match(name)) and any(map(_POINTER.match, _untargeted(code))):
             problem = "it calls through a pointer"
         functions[start] = Function(name, frame, tuple(dict.fromkeys(calls)), problem)
     return functions
