@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -35,6 +34,7 @@ from emx.passes.integer_tables import function_of
 from emx.passes.integer_weights import weighted
 from emx.passes.rewrite import Edit, Rewriter
 from emx.passes.settle import narrowed
+from emx.passes.site import Site
 from emx.pointwise import Pointwise
 from emx.quant import Quant
 from emx.scalars import Call
@@ -67,33 +67,6 @@ def _rule(r: Rewriter, node: Node) -> Edit:
         return _integer(r, node)
     except Unsupported:
         return None
-
-
-@dataclass(frozen=True)
-class Site:
-    """`node`, a float operator whose result is read as integers only, among them `quantize`."""
-
-    r: Rewriter
-    node: Node
-    quantize: Node
-    y: Quant
-
-    def last(self, op: Op, *inputs: Value) -> Node:
-        """What makes the integers."""
-        return Node(op, inputs, self.quantize.outputs, self.node.origin)
-
-    def inner(self, op: Op, *inputs: Value) -> Node:
-        return self.r.inner(op, inputs, self.node, None)
-
-    def quantised(self, v: Value) -> tuple[Value, Quant]:
-        """The int8 value whose dequantised form an operand is."""
-        made = self.r.made_by(v)
-        if made is None or not isinstance(made.op, Dequantize):
-            raise Unsupported("its input is not quantised", "quantise it")
-        if made.op.q.dtype is not DType.S8:
-            name = made.op.q.dtype.value
-            raise Unsupported(f"its input is quantised to {name}", "quantise it to int8")
-        return made.inputs[0], made.op.q
 
 
 def _integer(r: Rewriter, node: Node) -> list[Node]:
