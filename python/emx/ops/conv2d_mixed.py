@@ -18,7 +18,7 @@ from emx.builder import Lowering
 from emx.ir import Array, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Trace
 from emx.quant import Quant
-from emx.sample import P, Sample, W, X
+from emx.sample import P, Q, Sample, W, X
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
 BLOCK = 4  # outputs; of a depthwise convolution also channels
@@ -77,7 +77,7 @@ class Conv2dMixed(Op):
         windows = np.concatenate(split, axis=-1)  # [n][oh][ow][groups][products]
         rows = products(w).astype(x.dtype).reshape(self.groups, -1, windows.shape[-1])
         y = np.zeros((), x.dtype)
-        for k, factors in zip(_segments(windows.shape[-1], len(m)), m.astype(x.dtype), strict=True):
+        for k, factors in zip(segments(windows.shape[-1], len(m)), m.astype(x.dtype), strict=True):
             part = np.einsum("...gk,gok->...go", windows[..., k], rows[..., k])
             y = y + part.reshape(*part.shape[:3], -1) * factors
         return np.asarray(y)
@@ -131,7 +131,7 @@ class Conv2dMixed(Op):
         assert self.x
         most = -int(np.iinfo(self.x.dtype.numpy).min)
         terms = products(w).astype(np.int64)
-        spans = [terms[:, k] for k in _segments(terms.shape[1], len(m))]
+        spans = [terms[:, k] for k in segments(terms.shape[1], len(m))]
         sizes = np.array([most * np.abs(span).sum(axis=1) for span in spans])
         offsets = [span.sum(axis=1) * row for span, row in zip(spans, m, strict=True)]
         b = b - self.x.zero * np.sum(offsets, axis=0)
@@ -150,9 +150,10 @@ def bits_of(w: Array) -> int:
     return 4 if w.min(initial=0) >= -8 and w.max(initial=0) <= 7 else 8
 
 
-def _segments(products: int, count: int) -> list[slice]:
-    step = -(-products // count)
-    return [slice(at, min(at + step, products)) for at in range(0, products, step)]
+def segments(size: int, count: int) -> list[slice]:
+    """Of `size` products, all of one length but the last; there may be fewer than `count`."""
+    step = -(-size // count)
+    return [slice(at, min(at + step, size)) for at in range(0, size, step)]
 
 
 def products(w: Array) -> Array:
@@ -188,6 +189,27 @@ ATEN: dict[str, Lowering] = {}
 SAMPLES = (
     Sample("aten.linear.default", X(3, 50), W(6, 50), P(6)),
     Sample("aten.linear.default", X(7), W(5, 7, hi=7)),
+    Sample("aten.linear.default", Q(3, 50, zero=-9), W(6, 50, hi=7), P(6), y=(0.05, 4)),
+    Sample(
+        "aten.conv2d.default",
+        Q(1, 3, 6, 7),
+        W(5, 3, 3, 2, hi=7),
+        P(5),
+        [2, 1],
+        [1, 0],
+        y=(0.04, -3),
+    ),
+    Sample(
+        "aten.conv2d.default",
+        Q(1, 6, 6, 6),
+        W(6, 1, 3, 3, hi=7),
+        P(6),
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        6,
+        y=(0.03, 0),
+    ),
     Sample("aten.conv2d.default", X(1, 3, 6, 7), W(5, 3, 3, 2), P(5), [2, 1], [1, 0]),
     Sample("aten.conv2d.default", X(2, 8, 5, 4), W(9, 8, 1, 1, hi=7), P(9)),
     Sample("aten.conv2d.default", X(1, 6, 6, 6), W(6, 1, 3, 3), P(6), [1, 1], [1, 1], [1, 1], 6),

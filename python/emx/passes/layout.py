@@ -12,6 +12,7 @@ from emx.ops.adaptive_pool import AdaptivePool
 from emx.ops.batch_norm import BatchNorm
 from emx.ops.concat import Concat
 from emx.ops.conv2d import Conv2d
+from emx.ops.conv2d_mixed import Conv2dMixed
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.group_norm import GroupNorm
 from emx.ops.layer_norm import LayerNorm
@@ -193,7 +194,7 @@ def _without_permute(r: Rewriter, v: Value, perm: Perm, node: Node) -> Value:
 
 
 def _absorb(r: Rewriter, node: Node) -> Edit:
-    if not isinstance(node.op, Conv2d | Conv2dS8) or node.op.channels_first:
+    if not isinstance(node.op, Conv2d | Conv2dMixed | Conv2dS8) or node.op.channels_first:
         return None
     before = r.made_by(node.inputs[0])
     depthwise = node.op.groups > 1 and node.op.groups == node.inputs[0].type.dims[3]
