@@ -24,7 +24,7 @@ from emx.c_text import (
     port,
     prototype,
 )
-from emx.emit_stream import stream_call, stream_context
+from emx.emit_stream import feed_context, stream_call, stream_context
 from emx.errors import EmxError
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
@@ -172,8 +172,9 @@ def _context(
         "io_arena": options.io_arena,
         "inputs": [port(n, b, plan) for n, b in program.inputs],
         "outputs": [port(n, b, plan) for n, b in program.outputs],
-        "run_in": _signature(plan, options, f"{program.name}_run_in", "void *arena"),
-        "run": _signature(plan, options, f"{program.name}_run"),
+        "feed": feed_context(plan),
+        "run_in": _signature(plan, options, "_in", "void *arena"),
+        "run": _signature(plan, options, ""),
         "headers": sorted({i.kernel.header for i in instances}),
         "members": aligned_comments([_member(n, t) for n, t in program.weights.items()]),
         "taps": options.taps and not options.empty_run,
@@ -194,17 +195,20 @@ def _dot(dot: str, instances: Sequence[Instance]) -> str:
     return dot.upper() if packed and dot != "generic" else ""
 
 
-def _signature(plan: Plan, options: Options, name: str, *first: str) -> str:
+def _signature(plan: Plan, options: Options, suffix: str, *first: str) -> str:
     """Prototype of a run function without the semicolon, a parameter a line if it is long."""
-    parameters = list(first)
-    if not options.io_arena:
-        for const, ports in (("const ", plan.program.inputs), ("", plan.program.outputs)):
-            for _, b in ports:
-                t = plan.program.buffers[b].type
-                length = f"{plan.program.name}_{b}_LEN".upper()
+    program = plan.program
+    fed = program.fed
+    parameters = [*first, "uint32_t row_index"] if fed else list(first)
+    for const, ports in (("const ", program.inputs), ("", program.outputs)):
+        for _, b in ports:
+            if b == fed or not options.io_arena:
+                t = program.buffers[b].type
+                length = f"{program.name}_{b}{'_ROW' if b == fed else ''}_LEN".upper()
                 array = f"{b}[{length}]" if t.size else f"*{b}"  # C has no empty arrays
                 parameters.append(f"{const}{t.dtype.c} {array}")
-    return prototype(f"void {name}", parameters or ["void"])
+    result, verb = ("bool", "feed_row") if fed else ("void", "run")
+    return prototype(f"{result} {program.name}_{verb}{suffix}", parameters or ["void"])
 
 
 def _unused(

@@ -55,6 +55,28 @@ def stream_context(step: Step, plan: Plan) -> dict[str, Any]:
     }
 
 
+def feed_context(plan: Plan) -> dict[str, Any] | None:
+    """Of an input that comes in row by row: how many, of `len` elements: `width` pixels of `planes`
+    channels where the model's own order has planes."""
+    program = plan.program
+    if program.fed is None:
+        return None
+    buffer = program.buffers[program.fed]
+    stream = program.steps[0].stream
+    assert stream
+    rows = stream.lines[program.fed].height
+    length = buffer.type.size // rows
+    return {
+        "name": buffer.name,
+        "NAME": buffer.name.upper(),
+        "c": buffer.type.dtype.c,
+        "rows": rows,
+        "len": length,
+        "width": length // stream.fed,
+        "planes": stream.fed,
+    }
+
+
 def _numbers(order: Sequence[int]) -> list[str]:
     starts = range(0, len(order), NUMBERS)
     return [", ".join(map(str, order[i : i + NUMBERS])) + "," for i in starts]
@@ -67,7 +89,9 @@ def stream_call(step: Step) -> str:
     arguments += [f"{step.name}_scratch", *step.reads.values(), step.writes]
     if not step.stream.fed:
         return f"{step.name}_rows({', '.join(arguments)});"
-    call = f"{step.name}_feed({', '.join(['row_index', next(iter(step.stream.lines)), *arguments])})"
+    call = (
+        f"{step.name}_feed({', '.join(['row_index', next(iter(step.stream.lines)), *arguments])})"
+    )
     return f"if (!{call}) {{\n        return false;\n    }}"
 
 

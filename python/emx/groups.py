@@ -24,13 +24,14 @@ def groups(offered: Offer, *, fed: bool) -> Iterator[Group]:
 
 def _planes(offered: Offer) -> int:
     """How many planes of one channel the input has in the model's own order."""
-    x = offered.graph.inputs[0].name
-    first = next(n.node for n in offered.layers if n.node.inputs[0].name == x)
-    return first.inputs[0].type.dims[1] if _is_planar(first, x) else 1
+    planar = (n.node for n in offered.layers if _is_planar(offered, n.node))
+    return next((node.inputs[0].type.dims[1] for node in planar), 1)
 
 
-def _is_planar(node: Node, x: str) -> bool:
-    return bool(getattr(node.op, "channels_first", False)) and node.inputs[0].name == x
+def _is_planar(offered: Offer, node: Node) -> bool:
+    """Whether a node reads an input of the graph channels first."""
+    first = bool(getattr(node.op, "channels_first", False))
+    return first and _input(offered, node.inputs[0]) is not None
 
 
 def _rows(offered: Offer, *, fed: bool) -> list[Rows]:
@@ -41,7 +42,7 @@ def _rows(offered: Offer, *, fed: bool) -> list[Rows]:
     made: set[str] = set()
     taken: dict[str, tuple[str, int, int]] = {}  # input -> how its first reader sees it
     for layer in offered.layers[:STAGES]:
-        node = _by_rows(layer.node, graph.inputs[0].name) if fed else layer.node
+        node = _by_rows(offered, layer.node) if fed else layer.node
         rows = node.op.rows(node, graph.constants, offered.target, wishes)
         if rows is None:
             break
@@ -70,14 +71,15 @@ def _input(offered: Offer, v: Value) -> str | None:
     return None
 
 
-def _by_rows(node: Node, x: str) -> Node:
+def _by_rows(offered: Offer, node: Node) -> Node:
     """The node as it reads an image that comes row by row: all channels of a pixel, then the next
     pixel."""
-    if not _is_planar(node, x):
+    if not _is_planar(offered, node):
         return node
     op: Any = node.op
-    n, c, h, w = node.inputs[0].type.dims
-    image = Value(x, TensorType((n, h, w, c), node.inputs[0].type.dtype))
+    x = node.inputs[0]
+    n, c, h, w = x.type.dims
+    image = Value(x.name, TensorType((n, h, w, c), x.type.dtype))
     return replace(node, op=replace(op, channels_first=False), inputs=(image, *node.inputs[1:]))
 
 

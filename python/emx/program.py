@@ -30,7 +30,7 @@ class Buffer:
 
     name: str
     type: TensorType
-    home: str  # "arena", "input" or "output" (the caller's memory)
+    home: str  # "arena"; "input" or "output" (the caller's memory); "rows": comes in row by row
     value: str = ""
     quant: Quant | None = None
 
@@ -154,6 +154,11 @@ class Program:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     float_layers: tuple[FloatLayer, ...] = ()
+
+    @property
+    def fed(self) -> str | None:
+        """The input that comes in row by row."""
+        return next((name for name, b in self.buffers.items() if b.home == "rows"), None)
 
     def kernel_name(self, step: Step) -> str:
         """Of the function that the step calls; of a stream, what it does."""
