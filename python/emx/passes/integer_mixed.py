@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
-from emx.ir import Array, DType, Unsupported, Value
-from emx.ops.conv2d_mixed import bits_of, products, segments
+from emx.ir import Array, DType, Node, Unsupported, Value
+from emx.ops.conv2d import Conv2d
+from emx.ops.conv2d_mixed import Conv2dMixed, bits_of, products, segments
+from emx.ops.movement import Reshape
 from emx.passes.integer_weights import grid_of
 from emx.passes.narrow import scales_of
 from emx.passes.rewrite import Rewriter
+from emx.passes.site import Site
 from emx.quant import Grid, Quant
+from emx.window import Window
 
 _BITS = 25  # of multipliers, the largest of an output
 _MOST_SHIFT = 55
@@ -30,11 +36,29 @@ def _grouped(grid: Grid | None) -> bool:
     return scales is not None and len(scales) > 1
 
 
-def mixed(
-    r: Rewriter, weight: Value, bias: Value, x: Quant, y: Quant
-) -> tuple[Value, Value, Value, Value]:
+def mixed_conv2d(s: Site, image: Value, x: Quant, y: Quant) -> list[Node]:
+    op = s.node.op
+    assert isinstance(op, Conv2d)
+    layer = Conv2dMixed(op.window, op.groups, x, y, y.lo, y.hi)
+    return [s.last(layer, image, *_parameters(s, x, y))]
+
+
+def mixed_linear(s: Site, row: Value, x: Quant, y: Quant) -> list[Node]:
+    """A 1x1 convolution over the rows."""
+    units, *parameters = _parameters(s, x, y)
+    filters = s.r.constant(units.name, s.r.constants[units.name].reshape(*units.type.dims, 1, 1))
+    image = s.inner(Reshape((1, 1, prod(row.type.dims[:-1]), row.type.dims[-1])), row)
+    layer = Conv2dMixed(Window((1, 1)), 1, x, y, y.lo, y.hi)
+    sums = s.inner(layer, image.output, filters, *parameters)
+    return [image, sums, s.last(Reshape(s.node.output.type.dims), sums.output)]
+
+
+def _parameters(s: Site, x: Quant, y: Quant) -> tuple[Value, Value, Value, Value]:
     """The constants w s8 [o][...], b s64 [o], m s32 [segments][o] and shift s32 [o]: b and sums
     times m are in steps of y times 2^-shift."""
+    r, (_, weight, bias, *rest) = s.r, s.node.inputs
+    if rest:
+        raise Unsupported("something is added to its sums", "quantise the sum apart from it")
     grid = r.grids.get(weight.name)
     scales = None if grid is None else scales_of(grid)
     if grid is None or scales is None:
