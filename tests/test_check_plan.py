@@ -125,7 +125,7 @@ def test_the_checker_names_what_is_wrong() -> None:
     refused("writes a again", steps(a, replace(b, name="again", writes="a"), b))
     refused("lower bound", replace(good, lower_bound=good.arena_bytes + 16))
     half = replace(b, kernel=replace(b.kernel, overlap={"x0": elementwise(32)}))
-    refused("leave out some of b", steps(a, half))
+    refused("leave out some of the output", steps(a, half))
     wide = replace(b, kernel=replace(b.kernel, overlap={"x0": elementwise(128)}))
     refused("reads outside", steps(a, wide))
 

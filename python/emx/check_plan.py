@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from emx.kernel import Offsets, Trace
+from emx.check_stream import check_stream
 from emx.program import ALIGN, Buffer, Plan, Step
+from emx.replay import PlanError as PlanError
+from emx.replay import replay, require
 
 Bytes = np.ndarray[Any, np.dtype[np.int32]]
-CHUNK = 1 << 20  # reads and writes that are replayed together
-
-
-class PlanError(AssertionError):
-    """The plan would corrupt memory: a bug in emx, never in the user's model."""
 
 
 def check(plan: Plan) -> None:
@@ -29,20 +25,22 @@ def check(plan: Plan) -> None:
     _check_places(plan)
     memory = _Memory(plan)
     buffers, steps = plan.program.buffers, plan.program.steps
+    fed = plan.program.fed
+    require(not fed or bool(steps[0].stream), f"{fed} comes row by row, but not first")
     known = [name for _, name in plan.program.inputs]
     for name in known:
         memory.write(buffers[name])
     for name in known:
         memory.expect(buffers[name], "at the start")
     for step in steps:
-        _require(step.writes not in known, f"{step.name} writes {step.writes} again")
+        require(step.writes not in known, f"{step.name} writes {step.writes} again")
         for name in step.reads.values():
-            _require(name in known, f"{step.name} reads {name} before it is written")
+            require(name in known, f"{step.name} reads {name} before it is written")
             memory.expect(buffers[name], f"when {step.name} reads it")
         _run(plan, step, memory)
         known.append(step.writes)
     for _, name in plan.program.outputs:
-        _require(name in known, f"output {name} is never written")
+        require(name in known, f"output {name} is never written")
         memory.expect(buffers[name], "at the end")
 
 
@@ -64,6 +62,15 @@ class _Memory:
             at = self.offsets[buffer.name]
             self.bytes[at : at + buffer.bytes] = self.tokens[buffer.name]
 
+    def of(self, buffer: Buffer) -> tuple[Bytes, Bytes]:
+        """The bytes that a value has, or memory of the caller's, and the tokens they should be."""
+        size = buffer.type.bytes
+        if buffer.home != "arena":
+            tokens = np.arange(1, size + 1, dtype=np.int32)
+            return tokens.copy(), tokens
+        at = self.offsets[buffer.name]
+        return self.bytes[at : at + size], self.tokens[buffer.name][:size]
+
     def wipe(self, start: int, end: int) -> None:
         self.bytes[start:end] = 0
 
@@ -73,7 +80,7 @@ class _Memory:
             found = self.bytes[at : at + buffer.bytes]
             wrong = np.flatnonzero(found != self.tokens[buffer.name])
             where = f"byte {wrong[0]} of {buffer.name} is lost" if wrong.size else ""
-            _require(not wrong.size, f"{where} {when}")
+            require(not wrong.size, f"{where} {when}")
 
 
 def _run(plan: Plan, step: Step, memory: _Memory) -> None:
@@ -85,7 +92,10 @@ def _run(plan: Plan, step: Step, memory: _Memory) -> None:
         memory.wipe(start, end)
         for name in (*step.reads.values(), y.name):
             apart = not _overlap(plan, buffers[name], start, end)
-            _require(apart, f"the scratch of {step.name} lies over {name}")
+            require(apart, f"the scratch of {step.name} lies over {name}")
+    if step.stream:
+        outside = {n: memory.of(buffers[n]) for n in (*step.reads.values(), y.name)}
+        check_stream(step, memory.bytes, plan.scratch[step.name], outside)
     for operand, name in step.reads.items():
         x = buffers[name]
         if y.home == "arena" and _overlap(plan, x, plan.offsets[y.name], _end(plan, y)):
@@ -93,58 +103,9 @@ def _run(plan: Plan, step: Step, memory: _Memory) -> None:
             if trace is None:
                 raise PlanError(f"{step.name} writes {y.name} over its input {name}")
             shift = plan.offsets[y.name] - plan.offsets[name]
-            _replay(trace, x, y, shift, f"{step.name} overwrites {name} with {y.name}")
+            what = f"{step.name} overwrites {name} with {y.name}"
+            replay(trace, x.type.bytes, y.type.bytes, shift, what)
     memory.write(y)
-
-
-def _replay(trace: Trace, x: Buffer, y: Buffer, shift: int, what: str) -> None:
-    """Run the events, with y `shift` bytes behind x: no byte of x is read after it is lost.
-
-    Bytes are counted from the start of x, or of y, whichever is lower, in units that every range
-    begins and ends with. `lost[u]` is the first event that writes unit u, `needed[u]` the last that
-    reads it; an event reads, then writes.
-    """
-    _check_ranges(trace.read_lo, trace.read_hi, x, f"{what}: event %d reads outside")
-    _check_ranges(trace.write_lo, trace.write_hi, y, f"{what}: event %d writes outside")
-    reads, writes = (trace.read_lo, trace.read_hi), (trace.write_lo, trace.write_hi)
-    every = np.concatenate([*reads, *writes, [shift, x.bytes, y.bytes, y.type.bytes]])
-    unit = int(np.gcd.reduce(every))
-    events = len(trace.read_lo)
-    x0, y0 = max(0, -shift) // unit, max(0, shift) // unit
-    size = max(x0 + x.bytes // unit, y0 + y.bytes // unit)
-    lost = np.full(size, events, np.int64)
-    needed = np.full(size, -1, np.int64)
-    for event, at in _touched(*writes, unit):
-        np.minimum.at(lost, y0 + at, event)
-    for event, at in _touched(*reads, unit):
-        np.maximum.at(needed, x0 + at, event)
-    covered = lost[y0 : y0 + y.type.bytes // unit] < events
-    _require(bool(covered.all()), f"{what}: the events leave out some of {y.name}")
-    early = np.flatnonzero(lost < needed)
-    if early.size:
-        u = int(early[0])
-        when = f"written by event {lost[u]}, read by event {needed[u]}"
-        raise PlanError(f"{what}: byte {(u - x0) * unit} is {when}")
-
-
-def _check_ranges(lo: Offsets, hi: Offsets, buffer: Buffer, what: str) -> None:
-    outside = np.flatnonzero((lo < 0) | (hi < lo) | (hi > buffer.type.bytes))
-    _require(not outside.size, what % outside[0] if outside.size else "")
-
-
-def _touched(lo: Offsets, hi: Offsets, unit: int) -> Iterator[tuple[Offsets, Offsets]]:
-    """All (event, unit it touches), CHUNK of them at a time or those of one event."""
-    length = (hi - lo) // unit
-    ends = np.cumsum(length)
-    first = 0
-    while first < len(lo):
-        done = ends[first] - length[first]
-        last = max(first + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
-        counts = length[first:last]
-        event = np.repeat(np.arange(first, last), counts)
-        begin = np.repeat(lo[first:last] // unit - (ends[first:last] - counts - done), counts)
-        yield event, begin + np.arange(len(event))
-        first = last
 
 
 def _end(plan: Plan, buffer: Buffer) -> int:
@@ -161,27 +122,22 @@ def _overlap(plan: Plan, buffer: Buffer, start: int, end: int) -> bool:
 def _check_places(plan: Plan) -> None:
     """Everything has a place that is aligned and inside the arena."""
     program = plan.program
-    _require(0 <= plan.lower_bound <= plan.arena_bytes, "the lower bound is above the arena")
+    require(0 <= plan.lower_bound <= plan.arena_bytes, "the lower bound is above the arena")
     names = [step.name for step in program.steps]
-    _require(len(set(names)) == len(names), "two steps have one name")
+    require(len(set(names)) == len(names), "two steps have one name")
     used = [name for _, name in program.inputs] + [step.writes for step in program.steps]
     for name in used:
         buffer = program.buffers[name]
         if buffer.home == "arena":
-            _require(name in plan.offsets, f"{name} has no place")
+            require(name in plan.offsets, f"{name} has no place")
             _check_place(plan, name, plan.offsets[name], buffer.bytes)
     for step in program.steps:
         if step.kernel.scratch_bytes:
-            _require(step.name in plan.scratch, f"the scratch of {step.name} has no place")
+            require(step.name in plan.scratch, f"the scratch of {step.name} has no place")
             at = plan.scratch[step.name]
             _check_place(plan, f"the scratch of {step.name}", at, step.kernel.scratch_bytes)
 
 
 def _check_place(plan: Plan, name: str, start: int, size: int) -> None:
-    _require(start % ALIGN == 0, f"{name} is not aligned: offset {start}")
-    _require(0 <= start <= plan.arena_bytes - size, f"{name} lies outside the arena")
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise PlanError(what)
+    require(start % ALIGN == 0, f"{name} is not aligned: offset {start}")
+    require(0 <= start <= plan.arena_bytes - size, f"{name} lies outside the arena")
