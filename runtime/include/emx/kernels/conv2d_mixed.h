@@ -43,12 +43,17 @@ typedef struct {
     float lo, hi;
 } emx_conv2d_mixed_t;
 
-EMX_INLINE int32_t emx_mixed_weight(int bits, const uint8_t *w, int32_t i)
+// The weights of four outputs, and one of them.
+EMX_INLINE uint32_t emx_mixed_weights(int bits, const uint8_t *w, int32_t k)
 {
-    if (bits == 8) {
-        return (int8_t)w[i];
-    }
-    return (((w[i / 2] >> (i % 2 * 4)) & 15) ^ 8) - 8;
+    uint32_t v = 0;
+    memcpy(&v, w + k * (bits / 2), bits == 8 ? 4 : 2);
+    return v;
+}
+
+EMX_INLINE int32_t emx_mixed_weight(int bits, uint32_t weights, int o)
+{
+    return (int32_t)(weights << (32 - bits * (o + 1))) >> (32 - bits);
 }
 
 // Four outputs of integers; n of them are stored.
@@ -61,11 +66,12 @@ EMX_INLINE void emx_mixed_block_int(const emx_conv2d_mixed_t *p, const void *x, 
     for (int32_t k = 0; k < p->depth; m += EMX_BLOCK) {
         int32_t sum[EMX_BLOCK] = {0, 0, 0, 0};
         for (const int32_t end = emx_min_s32(k + p->segment, p->depth); k < end; k++) {
+            const uint32_t four = emx_mixed_weights(p->bits, w, k);
             EMX_UNROLL
             for (int o = 0; o < EMX_BLOCK; o++) {
                 const int32_t at = p->each ? k * EMX_BLOCK + o : k;
                 const int32_t v = p->size == 1 ? ((const int8_t *)x)[at] : ((const int16_t *)x)[at];
-                sum[o] += v * emx_mixed_weight(p->bits, w, k * EMX_BLOCK + o);
+                sum[o] += v * emx_mixed_weight(p->bits, four, o);
             }
         }
         EMX_UNROLL
@@ -94,10 +100,11 @@ EMX_INLINE void emx_mixed_block_f32(const emx_conv2d_mixed_t *p, const float *x,
     for (int32_t k = 0; k < p->depth; m += EMX_BLOCK) {
         float sum[EMX_BLOCK] = {0, 0, 0, 0};
         for (const int32_t end = emx_min_s32(k + p->segment, p->depth); k < end; k++) {
+            const uint32_t four = emx_mixed_weights(p->bits, w, k);
             EMX_UNROLL
             for (int o = 0; o < EMX_BLOCK; o++) {
                 const float v = x[p->each ? k * EMX_BLOCK + o : k];
-                sum[o] += v * (float)emx_mixed_weight(p->bits, w, k * EMX_BLOCK + o);
+                sum[o] += v * (float)emx_mixed_weight(p->bits, four, o);
             }
         }
         EMX_UNROLL
