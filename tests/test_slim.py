@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from emx.add_s8 import AddS8
+from emx.blob import Blob
 from emx.interpret import interpret
 from emx.ir import Array, DType, Graph, Node, Op, Slimmed, TensorType, Value, verify
 from emx.ops.binary_s8 import BinaryS8
@@ -21,11 +22,16 @@ from emx.ops.movement import Expand, Pad, Permute, Reshape, Slice
 from emx.ops.pool2d_s8 import Pool2dS8
 from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.table_s8 import TableS8
+from emx.options import Options
 from emx.passes.slim import slim
 from emx.passes.slim_channels import channels_of
 from emx.passes.slim_layers import Layer
 from emx.passes.slim_ranges import ranges
+from emx.plan import plan
 from emx.quant import Quant, multipliers
+from emx.report import manifest
+from emx.select import select
+from emx.target import find_target
 from emx.window import Window
 
 UNIT = Quant(1.0)
@@ -389,3 +395,12 @@ def test_nothing_to_slim() -> None:
     graph = net.graph(dead)
     small = checked(graph)
     assert small == graph and not small.slimmed
+
+
+def test_the_manifest_has_the_proofs() -> None:
+    net = Net((1, 4, 4, 2))
+    program = select(slim(net.graph(head(net, dead_conv(net)))), find_target("generic"))
+    facts = manifest(plan(program), Options(), model_hash="", weights=Blob({}), version="")
+    reasons = {"zero": 8, "clamped": 0, "constant": 0, "unread": 0}
+    layer = {"layer": "v0", "module": "", "channels": [12, 4], "reasons": reasons}
+    assert facts["slimmed"] == [layer]

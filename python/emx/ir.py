@@ -234,6 +234,7 @@ class Slimmed:
     clamped: int
     constant: int
     unread: int
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from emx.ir import Array, FloatLayer, Origin, TensorType
+from emx.ir import Array, FloatLayer, Origin, Slimmed, TensorType
 from emx.kernel import Kernel, Span, Trace
 from emx.quant import Quant
 from emx.target import Target
@@ -142,7 +142,7 @@ class Program:
     """Kernel calls in an order that can run; the planner may choose another.
 
     inputs, outputs   (C name, buffer name) in the order of the signature
-    float_layers      as of the graph
+    float_layers, slimmed   as of the graph
     """
 
     name: str
@@ -154,6 +154,7 @@ class Program:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     float_layers: tuple[FloatLayer, ...] = ()
+    slimmed: tuple[Slimmed, ...] = ()
 
     @property
     def fed(self) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emx.blob import Blob
-from emx.ir import FloatLayer
+from emx.ir import FloatLayer, Slimmed
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Plan, Step
 
@@ -34,6 +34,7 @@ def manifest(
         "operators": sorted({i.kernel.function for i in program.instances}),
         "layers": [_layer(i, s, plan) for i, s in enumerate(program.steps)],
         "float_layers": [_float_layer(f) for f in program.float_layers],
+        "slimmed": [_slimmed(s) for s in program.slimmed],
     }
 
 
@@ -44,6 +45,16 @@ def _float_layer(f: FloatLayer) -> dict[str, Any]:
         "source": f.origin.source,
         "reason": f.reason,
         "inside": f.inside,
+    }
+
+
+def _slimmed(s: Slimmed) -> dict[str, Any]:
+    reasons = {"zero": s.zero, "clamped": s.clamped, "constant": s.constant, "unread": s.unread}
+    return {
+        "layer": s.layer,
+        "module": s.origin.module,
+        "channels": [s.before, s.after],
+        "reasons": reasons,
     }
 
 

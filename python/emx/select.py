@@ -143,6 +143,7 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
             (name, buffers.of(v)) for name, v in zip(graph.output_names, graph.outputs, strict=True)
         ),
         float_layers=graph.float_layers,
+        slimmed=graph.slimmed,
     )
 
 

@@ -103,7 +103,8 @@ class Layer:
         clamped = known & (filters & ~self._known[:, None]).any(axis=2).reshape(-1)
         reasons = (zero, clamped, known & ~zero & ~clamped, ~known)
         counts = [int((why & gone).sum()) for why in reasons]
-        return Slimmed(self.node.output.name, len(gone), int(y.kept.sum()), *counts)
+        name, origin = self.node.output.name, self.node.origin
+        return Slimmed(name, len(gone), int(y.kept.sum()), *counts, origin=origin)
 
     @property
     def _known(self) -> Array:
