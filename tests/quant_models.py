@@ -42,9 +42,9 @@ class Model(Calls):
         data = self.random.uniform(-1, 1, shape).astype(np.float32)
         return self.by_channels(f"w{next(self.fresh)}", data, axis, Quant(1.0, lo=-most, hi=most))
 
-    def b(self, *shape: int, scale: float = 1.0) -> Ref:
-        """Float parameters."""
-        data = self.random.uniform(-scale, scale, shape).astype(np.float32)
+    def b(self, *shape: int, low: float = -1.0) -> Ref:
+        """Float parameters, from `low` on."""
+        data = self.random.uniform(low, low + 2, shape).astype(np.float32)
         return self.tensor(f"b{next(self.fresh)}", data)
 
     def op(self, name: str, *args: object) -> Ref:

@@ -284,6 +284,29 @@ CALLS: dict[str, Callable[[Model], Ref]] = {
     ),
     "mean": lambda m: m.op("mean.dim", m.x(2, 5, 8), [1], True),
     "sum": lambda m: m.op("sum.dim_IntList", m.x(2, 5, 8), [0, 2]),
+    "scaled scores": lambda m: m.op(
+        "div.Tensor", m.op("matmul.default", m.x(2, 3, 8), m.x(2, 8, 4, zero=-9)), 2.0
+    ),
+    "scaled operands": lambda m: m.op(
+        "add.Tensor", m.op("mul.Tensor", m.x(3, 8), 0.7), m.op("div.Tensor", m.x(3, 8), 3.0)
+    ),
+    "alpha": lambda m: m.add("add", "aten.add.Tensor", (m.x(4), m.x(4)), {"alpha": 0.25})[0],
+    "a parameter": lambda m: m.op("add.Tensor", m.x(3, 8), m.q(m.b(3, 8), 0.01, 100)),
+    "batch_norm": lambda m: m.op(
+        "batch_norm.default",
+        m.x(2, 6, 4),
+        m.b(6),
+        m.b(6),
+        m.b(6),
+        m.b(6, low=1.0),
+        False,
+        0.1,
+        1e-5,
+        False,
+    ),
+    "each channel": lambda m: m.op(
+        "sub.Tensor", m.b(8), m.op("div.Tensor", m.op("mul.Tensor", m.x(3, 8), m.b(8)), m.b(1))
+    ),
     "amin": lambda m: m.op("amin.default", m.x(2, 5, 8), [1]),
 }
 

@@ -8,8 +8,7 @@ from math import prod
 
 import numpy as np
 
-from emx.ir import DType, Graph, Node, Op, Unsupported, Value
-from emx.ops.binary_s8 import BinaryS8
+from emx.ir import DType, Graph, Node, Op, Unsupported
 from emx.ops.conv2d import Conv2d
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.conv3d import Conv3d
@@ -29,15 +28,13 @@ from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.rms_norm import RmsNorm
 from emx.ops.softmax import Softmax
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
-from emx.ops.table_s8 import TableS8
-from emx.passes.integer_tables import function_of
+from emx.passes.integer_pointwise import in_other_steps, pointwise, table
 from emx.passes.integer_weights import weighted
 from emx.passes.rewrite import Edit, Rewriter
 from emx.passes.settle import narrowed
 from emx.passes.site import Site
 from emx.pointwise import Pointwise
 from emx.quant import Quant
-from emx.scalars import Call
 from emx.target import find_target
 from emx.window import Window
 
@@ -83,6 +80,7 @@ def _integer(r: Rewriter, node: Node) -> list[Node]:
             "its result is also read as it is before it is quantised",
             "quantise it once, for all that read it",
         )
+    made, y = in_other_steps(r, made, y)
     convert = _CONVERTERS.get(type(made.op))
     if convert is None:
         raise Unsupported(f"emx has no int8 form of {made.op.name}", "keep it in float")
@@ -147,25 +145,6 @@ def _matmul(s: Site) -> list[Node]:
     return [s.last(MatMulS8(a=qa, b=qb, y=s.y), a, b)]
 
 
-def _pointwise(s: Site) -> list[Node]:
-    op = s.node.op
-    assert isinstance(op, Pointwise)
-    row = op.expr.row
-    if op.expr in (Call("add", (0, 1)), Call("sub", (0, 1)), Call("mul", (0, 1))):
-        made = [s.r.made_by(v) for v in s.node.inputs]
-        if all(m and isinstance(m.op, Dequantize) for m in made):
-            (a, qa), (b, qb) = (s.quantised(v) for v in s.node.inputs)
-            return [s.last(BinaryS8(row, qa, qb, s.y, s.y.lo, s.y.hi), a, b)]
-    return _table(s)
-
-
-def _table(s: Site) -> list[Node]:
-    (v,) = s.quantize.inputs
-    x, q, results = function_of(s.r, v, s.y)
-    table = s.r.constant(f"{s.quantize.output.name}.table", results)
-    return [s.last(TableS8(q, s.y), x, table)]
-
-
 def _pool2d(s: Site) -> list[Node]:
     op = s.node.op
     assert isinstance(op, Pool2d)
@@ -208,11 +187,11 @@ def _norm(s: Site) -> list[Node]:
 _CONVERTERS: Mapping[type[Op], Callable[[Site], list[Node]]] = {
     Conv2d: _conv2d,
     Conv3d: _conv3d,
-    Dequantize: _table,
+    Dequantize: table,
     LayerNorm: _norm,
     Linear: _linear,
     MatMul: _matmul,
-    Pointwise: _pointwise,
+    Pointwise: pointwise,
     Pool2d: _pool2d,
     Reduce: _reduce,
     RmsNorm: _norm,
