@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +48,9 @@ class DirectSkip:
 
 @dataclass(frozen=True)
 class Direct:
-    """A convolution of the image x, whose integers are as `quant` says; y, lo and hi say what
-    becomes of its sums, and `skip` of the node's last input, if it has the shape of y."""
+    """A convolution of the image x, whose integers are as `quant` says, or 128 more if they are
+    `unsigned`; y, lo and hi say what becomes of its sums, and `skip` of the node's last input, if it
+    has the shape of y."""
 
     window: Window
     groups: int
@@ -58,8 +60,15 @@ class Direct:
     lo: int
     hi: int
     skip: AddS8 | DirectSkip | None = None
+    unsigned: bool = False
 
-    def kernel(self, layer: Weighted, target: Target, pixels: int) -> Kernel:
+    def kernels(self, layer: Weighted, target: Target) -> Sequence[Kernel]:
+        """The candidates, the fastest first. The skip that is added to sums is read output by
+        output, so pixels of a pair would overwrite each other's."""
+        sizes = (1,) if isinstance(self.skip, DirectSkip) else (2, 1)
+        return tuple(self._kernel(layer, target, pixels) for pixels in sizes)
+
+    def _kernel(self, layer: Weighted, target: Target, pixels: int) -> Kernel:
         """Tiles of `pixels` pixels, 2 or 1."""
         x, out = self.x, self.window.out(self.x.height, self.x.width)
         pixels, depth = min(pixels, out[1]), padded_depth(layer.depth, target)
@@ -67,27 +76,28 @@ class Direct:
         twice = not wide and layer.twice(self.groups, target)
         q, wide = layer.params(self.groups, wide=wide, twice=twice)
         runs = pixels == 2 and STAGED[target.dot] == 4 and x.chan == 1
-        runs = runs and x.channels // self.groups % 4 == 0
+        runs = runs and x.channels // self.groups % 4 == 0 and not self.unsigned
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
             "out_h": out[0], "out_w": out[1], "out_c": len(layer.w), **self.window.params(),
             "groups": self.groups, "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "pixels": pixels, "depth": depth, "contiguous": int(self._contiguous),
-            "runs": int(runs), "twice": int(twice), "wide": int(wide), "x_zero": self.quant.zero,
+            "runs": int(runs), "twice": int(twice), "wide": int(wide),
+            "flip": 128 * self.unsigned, "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
         }  # fmt: skip
         image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], len(layer.w)), 1)
         mode = _MODES[type(self.skip)]
         return Kernel(
             header="conv2d_s8",
-            function=f"emx_conv2d{mode}_s8",
+            function="emx_conv2d_u8" if self.unsigned else f"emx_conv2d{mode}_s8",
             inputs={"x": 0, "skip": 5} if mode else {"x": 0},
             params=params,
             key=_KEY,
             weights={"w": pack_weights(layer.w, self.groups, target, twice=twice), "q": q},
             scratch_bytes=self._scratch(params, len(layer.w), STAGED[target.dot]),
             overlap={"x": image, "skip": skip} if mode else {"x": image},
-            types=dict.fromkeys(("x", "skip", "w", "y"), "int8_t"),
+            types={**dict.fromkeys(("x", "skip", "w", "y"), "int8_t"), **_TYPES[self.unsigned]},
             variant=f"pixels={pixels}",
         )  # fmt: skip
 
@@ -124,6 +134,8 @@ class Direct:
 
 
 _MODES = {AddS8: "_add", DirectSkip: "_direct", type(None): ""}
+
+_TYPES = {False: {}, True: {"x": "uint8_t"}}
 
 # Constants of every instance.
 _KEY = ("pixels", "contiguous", "runs", "twice", "wide")

@@ -37,6 +37,7 @@ class Conv2dS8(Op):
 
     add     the skip is added to the result, whose Quant is y: what comes out is of add.y
     direct  the skip, of this Quant, is added to the sums before the rounding (DirectSkip)
+    unsigned   x is u8, 128 more than what its Quant says of it; there is no skip then
     """
 
     name: ClassVar[str] = "conv2d_s8"
@@ -49,6 +50,7 @@ class Conv2dS8(Op):
     add: AddS8 | None = None
     direct: Quant | None = None
     channels_first: bool = False
+    unsigned: bool = False
 
     def layout(self, x: TensorType) -> Layout:
         """Of channels first, if there is one, only the steps differ."""
@@ -75,7 +77,8 @@ class Conv2dS8(Op):
     def _sums(self, x: Array, w: Array) -> Array:
         depth, filters = w.shape[1], w.shape[0] // self.groups
         y = np.zeros((), np.int64)
-        for ky, kx, tap in self.window.taps(x.astype(np.int64) - self.x.zero, 0):
+        zero = self.x.zero + 128 * self.unsigned
+        for ky, kx, tap in self.window.taps(x.astype(np.int64) - zero, 0):
             parts = [
                 tap[..., g * depth : (g + 1) * depth]
                 @ w[g * filters : (g + 1) * filters, :, ky, kx].T
@@ -108,8 +111,9 @@ class Conv2dS8(Op):
             if kernels := depthwise.kernels(weighted, target):
                 return kernels
         window, image = _pointwise_as_row(window, image)
-        layer = Direct(window, self.groups, image, self.x, self.y, self.lo, self.hi, skip)
-        return tuple(layer.kernel(weighted, target, pixels) for pixels in (2, 1))
+        results = (self.y, self.lo, self.hi)
+        layer = Direct(window, self.groups, image, self.x, *results, skip, self.unsigned)
+        return layer.kernels(weighted, target)
 
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes

@@ -58,7 +58,7 @@ class LinearS8(Op):
             return (self._row(layer, target),)
         image = Layout.channels_last(1, 1, rows, inner)
         direct = Direct(Window((1, 1)), 1, image, self.x, self.y, self.lo, self.hi)
-        return tuple(direct.kernel(layer, target, pixels) for pixels in (2, 1))
+        return direct.kernels(layer, target)
 
     def _row(self, layer: Weighted, target: Target) -> Kernel:
         """One row is read as it lies, again for each block of outputs."""

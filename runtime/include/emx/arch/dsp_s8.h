@@ -95,10 +95,10 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
 
 // All blocks. What does not fit the core registers waits in s0 to s8; r7 in s15, as compilers do not
 // like to hear that it changes. Steps are an unrolled loop that is entered where as many are left as
-// the last round does.
+// the last round does; the assembler takes addresses right from aligned places only.
 #define EMX_BLOCKS_2(half, apart, odd)                                                             \
     "vmov s15, r7\n\t"                                                                             \
-    "adr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                                        \
+    ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
     "add r4, r4, r12\n\tvmov s6, r4\n\tvmov s8, r6\n\t"                                            \
     "vmov s0, s1, lr, r12\n\tvmov s4, s5, r2, r3\n\tmov r12, r1\n\tmov lr, r0\n"                   \
     "1:\n\t"                                                                                       \
@@ -112,39 +112,56 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
         EMX_RESULT_2(odd, "r7", "r11") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                \
                                        "vmov r7, s15"
 
-// Bytes of the code of the steps that the first round leaves out, if a step has `bytes`.
-EMX_INLINE int32_t emx_steps_left_out(int32_t depth, int32_t bytes)
+// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0 to r6, r12, lr.
+typedef struct {
+    const int32_t *q;
+    int8_t *y, *second;
+    int32_t start, x_bytes, left_out;
+    const int8_t *end, *x, *w;
+} emx_blocks_start_s8_t;
+
+EMX_INLINE emx_blocks_start_s8_t emx_blocks_start_s8(const emx_blocks_s8_t *p, const int8_t *x,
+                                                     const int8_t *w, const int32_t *q, int8_t *y,
+                                                     int32_t x_bytes, int32_t step_bytes)
 {
-    return (EMX_STEPS - depth / 4 % EMX_STEPS) % EMX_STEPS * bytes;
+    const int32_t left_out = (EMX_STEPS - p->depth / 4 % EMX_STEPS) % EMX_STEPS;
+    const emx_blocks_start_s8_t start = {q,
+                                         y,
+                                         y + p->pitch,
+                                         emx_result_start(p->zero),
+                                         x_bytes * p->depth,
+                                         left_out * step_bytes,
+                                         y + EMX_BLOCK * p->blocks,
+                                         x,
+                                         w};
+    return start;
 }
 
-// The registers as EMX_BLOCKS_2 and EMX_BLOCKS_1 want them at first.
-#define EMX_BLOCKS_REGISTERS(p, x, x_bytes, skipped)                                               \
-    register const int32_t *r0 __asm__("r0") = q;                                                  \
-    register int8_t *r1 __asm__("r1") = y, *r2 __asm__("r2") = y + (p)->pitch;                     \
-    register int32_t r3 __asm__("r3") = emx_result_start(p->zero), r4 __asm__("r4") = x_bytes;     \
-    register int32_t r5 __asm__("r5") = skipped;                                                   \
-    register int8_t *r6 __asm__("r6") = y + EMX_BLOCK * (p)->blocks;                               \
-    register const int8_t *r12 __asm__("r12") = x, *lr __asm__("lr") = w
-#define EMX_BLOCKS_OPERANDS                                                                        \
-    : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r12), "+r"(lr)    \
-    :                                                                                              \
-    : "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s15", "cc", \
-      "memory"
+// Runs EMX_BLOCKS_2 or EMX_BLOCKS_1 on an emx_blocks_start_s8_t.
+#define EMX_RUN_BLOCKS(code, start)                                                                \
+    do {                                                                                           \
+        register const emx_blocks_start_s8_t *r0 __asm__("r0") = &(start);                         \
+        __asm__ volatile("ldmia r0, {r0-r6, r12, lr}\n\t" code                                     \
+                         : "+r"(r0)                                                                \
+                         :                                                                         \
+                         : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12",    \
+                           "lr", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s15",      \
+                           "cc", "memory");                                                        \
+    } while (0)
 
 #define EMX_HAVE_blocks_2_s8
 EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    EMX_BLOCKS_REGISTERS(p, pair, 4 * p->depth, emx_steps_left_out(p->depth, 2 * 60));
-    __asm__ volatile(EMX_BLOCKS_2(EMX_HALF_2, "", "lsl") EMX_BLOCKS_OPERANDS);
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 60);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_HALF_2, "", "lsl"), start);
 }
 
 EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                       const int32_t *q, int8_t *y)
 {
-    EMX_BLOCKS_REGISTERS(p, pair, 4 * p->depth, emx_steps_left_out(p->depth, 2 * 48));
-    __asm__ volatile(EMX_BLOCKS_2(EMX_HALF_2_TWICE, EMX_APART_2, "asr") EMX_BLOCKS_OPERANDS);
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 48);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_HALF_2_TWICE, EMX_APART_2, "asr"), start);
 }
 
 // One pixel, whose bytes are read as they lie: a step is 16 or 32 products. Sums: r4-r7.
@@ -171,7 +188,7 @@ EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pa
 // As EMX_BLOCKS_2, but where x ends is in r11.
 #define EMX_BLOCKS_1(step, apart, odd)                                                             \
     "vmov s15, r7\n\t"                                                                             \
-    "adr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                                        \
+    ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
     "add r11, r4, r12\n\tvmov s8, r6\n\t"                                                          \
     "vmov s0, s1, lr, r12\n\tvmov s5, r3\n\tmov r12, r1\n\tmov lr, r0\n"                           \
     "1:\n\t"                                                                                       \
@@ -188,15 +205,15 @@ EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pa
 EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    EMX_BLOCKS_REGISTERS(p, x, p->depth, emx_steps_left_out(p->depth, 20 * 4));
-    __asm__ volatile(EMX_BLOCKS_1(EMX_STEP_1, "", "lsl") EMX_BLOCKS_OPERANDS);
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 20 * 4);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_STEP_1, "", "lsl"), start);
 }
 
 EMX_SHARED void emx_blocks_1_twice_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                       const int32_t *q, int8_t *y)
 {
-    EMX_BLOCKS_REGISTERS(p, x, p->depth, emx_steps_left_out(p->depth, 16 * 4));
-    __asm__ volatile(EMX_BLOCKS_1(EMX_STEP_1_TWICE, EMX_APART_1, "asr") EMX_BLOCKS_OPERANDS);
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 16 * 4);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_STEP_1_TWICE, EMX_APART_1, "asr"), start);
 }
 
 EMX_INLINE uint32_t emx_load_word(const int8_t *x)

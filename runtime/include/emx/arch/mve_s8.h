@@ -79,30 +79,50 @@ EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n)
 
 // The same of one pixel.
 #define EMX_BLOCKS_1                                                                               \
-    "vmov s16, s17, r9, r2\n\tvmov s18, s19, r0, r1\n"                                             \
+    "vmov s16, s17, r9, r2\n\tvmov s18, s19, r0, r1\n\tvmov s20, r4\n"                             \
     "1:\n\t"                                                                                       \
     "vmov r9, r10, s16, s17\n\t" EMX_FIRST_1 "wls lr, r10, 3f\n"                                   \
     "2:\n\t" EMX_NEXT_1 "le lr, 2b\n"                                                              \
     "3:\n\t" EMX_LANES_1 EMX_PARAMS "vadd.i32 q0, q0, q2\n\t" EMX_SCALES                           \
     "vshl.s32 q0, q0, q3\n\tvmulh.s32 q0, q0, q2\n\t"                                              \
     "vqrshrnb.s32 q0, q0, #9\n\tvqadd.s16 q0, q0, r1\n\tvqmovnb.s16 q0, q0\n\t"                    \
-    "vstrb.32 q0, [r5], #4\n\tcmp r5, r8\n\tbne 1b"
+    "vmov r2, s20\n\tvstrb.32 q0, [r5], #4\n\tcmp r5, r2\n\tbne 1b"
+
+// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0 to r6, r9, r11.
+typedef struct {
+    const int32_t *q;
+    int32_t zero, others; // steps after the first
+    const int8_t *w, *end;
+    int8_t *y, *second;
+    const int8_t *x, *x_second;
+} emx_blocks_start_s8_t;
+
+// Runs EMX_BLOCKS_2 or EMX_BLOCKS_1.
+#define EMX_RUN_BLOCKS(code, p, x, w, q, y)                                                        \
+    do {                                                                                           \
+        const emx_blocks_start_s8_t start = {q,                                                    \
+                                             (p)->zero,                                            \
+                                             (p)->depth / 16 - 1,                                  \
+                                             w,                                                    \
+                                             y + EMX_BLOCK * (p)->blocks,                          \
+                                             y,                                                    \
+                                             y + (p)->pitch,                                       \
+                                             x,                                                    \
+                                             x + (p)->depth};                                      \
+        register const emx_blocks_start_s8_t *r0 __asm__("r0") = &start;                           \
+        __asm__ volatile("ldmia r0, {r0-r6, r9, r11}\n\t" code                                     \
+                         : "+r"(r0)                                                                \
+                         :                                                                         \
+                         : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12",    \
+                           "lr", "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8", "d9",       \
+                           "d10", "d11", "cc", "memory");                                          \
+    } while (0)
 
 #define EMX_HAVE_blocks_2_s8
 EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    register const int32_t *r0 __asm__("r0") = q;
-    register int32_t r1 __asm__("r1") = p->zero, r2 __asm__("r2") = p->depth / 16 - 1;
-    register const int8_t *r3 __asm__("r3") = w, *r4 __asm__("r4") = y + EMX_BLOCK * p->blocks;
-    register int8_t *r5 __asm__("r5") = y, *r6 __asm__("r6") = y + p->pitch;
-    register const int8_t *r9 __asm__("r9") = pair, *r11 __asm__("r11") = pair + p->depth;
-    __asm__ volatile(EMX_BLOCKS_2
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6),
-                       "+r"(r9), "+r"(r11)
-                     :
-                     : "r8", "r10", "r12", "lr", "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
-                       "d8", "d9", "d10", "d11", "cc", "memory");
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2, p, pair, w, q, y);
 }
 #define emx_blocks_2_twice_s8 emx_blocks_2_s8
 
@@ -110,16 +130,7 @@ EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, co
 EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    register const int32_t *r0 __asm__("r0") = q;
-    register int32_t r1 __asm__("r1") = p->zero, r2 __asm__("r2") = p->depth / 16 - 1;
-    register const int8_t *r3 __asm__("r3") = w;
-    register int8_t *r5 __asm__("r5") = y;
-    register const int8_t *r8 __asm__("r8") = y + EMX_BLOCK * p->blocks, *r9 __asm__("r9") = x;
-    __asm__ volatile(EMX_BLOCKS_1
-                     : "+r"(r0), "+r"(r1), "+r"(r2), "+r"(r3), "+r"(r5), "+r"(r8), "+r"(r9)
-                     :
-                     : "r4", "r6", "r10", "lr", "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
-                       "d8", "d9", "cc", "memory");
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1, p, x, w, q, y);
 }
 #define emx_blocks_1_twice_s8 emx_blocks_1_s8
 
