@@ -22,6 +22,7 @@ class Rewriter:
         self.nodes: list[Node] = list(graph.nodes)
         self.constants: dict[str, Array] = dict(graph.constants)
         self.grids = dict(graph.grids)
+        self.quants = dict(graph.quants)
         self.outputs = list(graph.outputs)
         self._names = {v.name for v in graph.inputs} | set(self.constants)
         self._names |= {v.name for n in self.nodes for v in n.outputs}
@@ -87,7 +88,10 @@ class Rewriter:
                 for v in n.inputs:
                     self._uses[v.name] = self._uses.get(v.name, 0) + 1
         self.nodes = done
-        self.outputs = [self._alias.get(v.name, v) for v in self.outputs]
+        for i, v in enumerate(self.outputs):
+            self.outputs[i] = same = self._alias.get(v.name, v)
+            if v.name in self.quants:
+                self.quants[same.name] = self.quants[v.name]
         return changed
 
     def _resolved(self, node: Node) -> Node:
@@ -135,6 +139,7 @@ class Rewriter:
             nodes=tuple(self.nodes),
             constants={k: c for k, c in self.constants.items() if k in read},
             grids=self.grids,
+            quants=self.quants,
             outputs=tuple(self.outputs),
         )
 
