@@ -49,8 +49,8 @@ class DirectSkip:
 @dataclass(frozen=True)
 class Direct:
     """A convolution of the image x, whose integers are as `quant` says, or 128 more if they are
-    `unsigned`; y, lo and hi say what becomes of its sums, and `skip` of the node's last input, if it
-    has the shape of y."""
+    `unsigned`; y, lo and hi say what becomes of its sums, `skip` what of the node's last input, if
+    it has the shape of y."""
 
     window: Window
     groups: int

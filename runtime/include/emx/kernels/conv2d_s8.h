@@ -3,7 +3,8 @@
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is x_zero outside the image;
 //   C = in_c / groups, g = o / (out_c / groups); requantise() of emx/quant.h
 //
-//   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first)
+//   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first);
+//         of emx_conv2d_u8 uint8, 128 more
 //   w     [groups][blocks][depth][4], q  [groups][blocks][12], see arch/generic_s8.h;
 //         depth is kernel_h*kernel_w*C, padded to a multiple of EMX_DEPTH
 //   skip  [batch][out_h][out_w][out_c]: added to the result (emx_conv2d_add_s8), as emx/add_s8.h
@@ -41,6 +42,7 @@ typedef struct {
     int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x
     int32_t twice;      // 1: weights are packed so, see the micro-kernels of the target
     int32_t wide;       // 1: requantise in 64 bits
+    int32_t flip;       // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
     int32_t x_zero;
     int32_t zero, lo, hi;
     int32_t skip[7]; // EMX_ADD_PARAMS; emx_conv2d_direct_s8: zero, m, shift
@@ -61,6 +63,21 @@ EMX_INLINE const int8_t *emx_conv2d_tap_s8(const emx_conv2d_s8_t *p, const emx_c
            ((at->iy + ky * p->dilation_h) * p->x_row + (at->ix + kx * p->dilation_w) * p->x_col);
 }
 
+// uint8 to int8, 128 less.
+EMX_INLINE void emx_conv2d_flip_s8(int8_t *x, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        uint32_t four;
+        memcpy(&four, x + i, sizeof four);
+        four ^= 0x80808080u;
+        memcpy(x + i, &four, sizeof four);
+    }
+    for (; i < n; i++) {
+        x[i] = (int8_t)(x[i] ^ -128);
+    }
+}
+
 // One window as bytes, to[kernel_h][kernel_w][C].
 EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
                                      int8_t *to)
@@ -69,7 +86,7 @@ EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_
     const emx_taps_t ky = emx_taps(at->iy, p->dilation_h, p->kernel_h, p->in_h);
     const emx_taps_t kx = emx_taps(at->ix, p->dilation_w, p->kernel_w, p->in_w);
     if (ky.first > 0 || ky.last < p->kernel_h || kx.first > 0 || kx.last < p->kernel_w) {
-        memset(to, p->x_zero, (size_t)(p->kernel_h * row));
+        memset(to, p->x_zero ^ p->flip, (size_t)(p->kernel_h * row));
     }
     for (int32_t i = ky.first; i < ky.last; i++) {
         if (p->contiguous && kx.first < kx.last) {
@@ -82,6 +99,9 @@ EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_
                 to[i * row + k * depth + c] = tap[c * p->x_chan];
             }
         }
+    }
+    if (p->flip) {
+        emx_conv2d_flip_s8(to, p->kernel_h * row);
     }
 }
 
@@ -198,6 +218,12 @@ EMX_INLINE void emx_conv2d_s8(const emx_conv2d_s8_t *p, const int8_t *x, const i
                               const int32_t *q, void *scratch, int8_t *y)
 {
     emx_conv2d_rows_s8(p, EMX_CONV2D_PLAIN, x, NULL, w, q, (int8_t *)scratch, y);
+}
+
+EMX_INLINE void emx_conv2d_u8(const emx_conv2d_s8_t *p, const uint8_t *x, const int8_t *w,
+                              const int32_t *q, void *scratch, int8_t *y)
+{
+    emx_conv2d_s8(p, (const int8_t *)x, w, q, scratch, y);
 }
 
 EMX_INLINE void emx_conv2d_add_s8(const emx_conv2d_s8_t *p, const int8_t *x, const int8_t *skip,
