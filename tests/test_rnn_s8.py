@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from emx.bundle import Bundle
 from emx.fixed import sigmoid, tanh, tanh_table
-from emx.ir import Array, Unsupported
+from emx.ir import Array, DType, Unsupported
+from emx.ops.movement import Slice
 from emx.ops.rnn_s8 import GATES, RecurrentS8, row_parameters
+from emx.options import Options
 from emx.quant import Quant
 from emx.target import find_target
+from emx.twin import run_twin
+from many import run_together
+from quant_models import Model, ops, optimised
 from twins import MACHINES, Case, overlap_cases, run_cases, s8
 
 R = np.random.default_rng(4)
@@ -153,3 +160,68 @@ def test_what_might_overflow_is_refused() -> None:
     graph = case.graph()
     with pytest.raises(Unsupported, match=r"lstm of 3 steps with h in steps of 0\.5"):
         case.op.kernel_for(graph.nodes[0], graph.constants, find_target("generic"))
+
+
+def network(kind: str, layers: int, both: bool, output: int, batch_first: bool = False) -> Bundle:
+    """A call between dequantise and quantise; output 0 is all of h, 1 the last of each layer."""
+    m, dirs, each = Model(), 2 if both else 1, GATES[kind]
+    shape = (1, 9, 12) if batch_first else (9, 1, 12)
+    zeros = m.tensor("zeros", np.zeros((layers * dirs, 1, 8), np.float32))
+    shapes = [
+        dims
+        for n in range(layers * dirs)
+        for dims in (
+            (each * 8, 8 * dirs if n >= dirs else 12),
+            (each * 8, 8),
+            (each * 8,),
+            (each * 8,),
+        )
+    ]
+    parameters = [
+        m.tensor(f"p{i}", R.normal(0, 0.3, s).astype(np.float32)) for i, s in enumerate(shapes)
+    ]
+    states = (zeros, zeros) if kind == "lstm" else zeros
+    given = (states, tuple(parameters), True, layers, 0.0, False, both, batch_first)
+    outputs = m.add("layer", f"aten.{kind}.input", (m.x(*shape), *given))
+    return m.made(m.q(outputs[output], 1 / 128))
+
+
+NETWORKS = {
+    f"{kind}_{layers}_{'both' if both else 'one'}_{output}": network(kind, layers, both, output)
+    for kind in GATES
+    for layers, both, output in ((1, False, 0), (1, True, 0), (2, True, 0), (1, False, 1))
+} | {"lstm_batch_first": network("lstm", 1, False, 0, True), "gru_2": network("gru", 2, False, 1)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_of_a_model_become_integer(name: str) -> None:
+    bundle = NETWORKS[name]
+    graph = optimised(bundle)
+    assert graph.float_layers == ()
+    assert all(v.type.dtype is not DType.F32 for n in graph.nodes for v in n.inputs)
+    (y,) = run_twin(graph, bundle.vectors).outputs.values()
+    want = next(iter(bundle.vectors.outputs.values()))
+    off = UNIT.dequantise(y) - want
+    assert 10 * np.log10((want**2).mean() / (off**2).mean()) > 30
+
+
+def test_the_last_step_alone_is_kept() -> None:
+    last = ops(optimised(NETWORKS["lstm_1_one_1"]), RecurrentS8, Slice)
+    assert [getattr(op, "last", None) for op in last] == [True]
+
+
+@pytest.mark.slow
+def test_networks_on_the_host(tmp_path: Path) -> None:
+    bundles = [replace(b, name=name) for name, b in NETWORKS.items()]
+    run_together(bundles, tmp_path, "host", MACHINES["host"], Options(test=True, taps=True))
+
+
+def test_a_cell_state_that_is_read_stays_float() -> None:
+    m = Model()
+    zeros = m.tensor("zeros", np.zeros((1, 1, 2), np.float32))
+    shapes = ((8, 3), (8, 2), (8,), (8,))
+    parameters = tuple(m.tensor(f"p{i}", np.ones(s, np.float32)) for i, s in enumerate(shapes))
+    given = ((zeros, zeros), parameters, True, 1, 0.0, False, False, False)
+    _, _, c = m.add("layer", "aten.lstm.input", (m.x(4, 1, 3), *given))
+    (layer,) = optimised(m.made(m.q(c, 0.02))).float_layers
+    assert layer.reason == "emx has no int8 form of an LSTM whose cell state is read"

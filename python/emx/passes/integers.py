@@ -26,9 +26,11 @@ from emx.ops.quantize import Dequantize, Quantize
 from emx.ops.reduce import Reduce
 from emx.ops.reduce_s8 import ReduceS8
 from emx.ops.rms_norm import RmsNorm
+from emx.ops.rnn import Recurrent
 from emx.ops.softmax import Softmax
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.passes.integer_pointwise import in_other_steps, pointwise, table
+from emx.passes.integer_rnn import recurrent
 from emx.passes.integer_weights import weighted
 from emx.passes.rewrite import Edit, Rewriter
 from emx.passes.settle import narrowed
@@ -193,6 +195,7 @@ _CONVERTERS: Mapping[type[Op], Callable[[Site], list[Node]]] = {
     MatMul: _matmul,
     Pointwise: pointwise,
     Pool2d: _pool2d,
+    Recurrent: recurrent,
     Reduce: _reduce,
     RmsNorm: _norm,
     Softmax: _softmax,

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 from emx.ir import Graph, Node
 from emx.ops.concat import Concat
-from emx.ops.movement import Slice
+from emx.ops.movement import Pad, Slice
 from emx.ops.rnn import Recurrent
+from emx.ops.rnn_s8 import RecurrentS8
 from emx.passes.rewrite import Edit, Rewriter, replaced
 
 
 def trim_recurrent(graph: Graph) -> Graph:
     """slice(rnn) => rnn without the cell state, or with the last step only; h_n, of which often
     only the last layer's part is read, is taken apart before."""
-    return Rewriter(Rewriter(graph).apply(_slice_of_part)).apply(_trim)
+    for rule in (_slice_of_part, _without_cell, _trim):
+        graph = Rewriter(graph).apply(rule)
+    return graph
 
 
 def _slice_of_part(r: Rewriter, node: Node) -> Edit:
@@ -35,17 +38,33 @@ def _slice_of_part(r: Rewriter, node: Node) -> Edit:
     return None
 
 
+def _without_cell(r: Rewriter, node: Node) -> Edit:
+    """A row of nothing takes the place of a cell state that no slice has; slices find what they
+    read behind it."""
+    op = node.op
+    if isinstance(op, Recurrent) and op.cell:
+        readers = r.readers(node.output)
+        if readers and all(isinstance(s, Slice) and s.axis == 0 < s.start for s in readers):
+            rows = r.inner(replace(op, cell=False), node.inputs, node, None)
+            return [rows, replaced(node, Pad((1, 0, 0), (0, 0, 0)), (rows.output,))]
+    if not isinstance(op, Slice) or op.axis != 0 or op.start < 1:
+        return None
+    made = r.made_by(node.inputs[0])
+    if made is None or made.op != Pad((1, 0, 0), (0, 0, 0)):
+        return None
+    (x,) = made.inputs
+    whole = (op.start, op.count, op.step) == (1, x.type.dims[0], 1)
+    return x if whole else [replaced(node, replace(op, start=op.start - 1), (x,))]
+
+
 def _trim(r: Rewriter, node: Node) -> Edit:
     if not isinstance(node.op, Slice) or node.op.axis != 0:
         return None
     layer = r.made_by(node.inputs[0])
-    if layer is None or not isinstance(layer.op, Recurrent) or not r.only_use(layer.output):
+    if layer is None or not r.only_use(layer.output):
         return None
-    rows, op = layer.output.type.dims[0], layer.op
-    first, count = node.op.start, node.op.count
-    if op.cell and (first, count) == (1, rows - 1):
-        return [replaced(node, replace(op, cell=False), layer.inputs)]
-    one_way = layer.inputs[1].type.dims[0] == 1
-    if one_way and not op.cell and (first, count) == (rows - 1, 1):
-        return [replaced(node, replace(op, last=True), layer.inputs)]
-    return None
+    op, rows = layer.op, layer.output.type.dims[0]
+    one_way = isinstance(op, Recurrent | RecurrentS8) and layer.inputs[1].type.dims[0] == 1
+    if not one_way or getattr(op, "cell", False) or (node.op.start, node.op.count) != (rows - 1, 1):
+        return None
+    return [replaced(node, replace(op, last=True), layer.inputs)]  # type: ignore[type-var]

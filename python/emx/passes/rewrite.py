@@ -42,10 +42,13 @@ class Rewriter:
     def all_read(self, v: Value, kind: type[Op]) -> bool:
         """Whether every use of v is one by an operator of this kind; False in doubt, until the next
         sweep."""
-        readers = self._readers.get(v.name, [])
-        return len(readers) == self._uses.get(v.name) and all(
-            isinstance(op, kind) for op in readers
-        )
+        readers = self.readers(v)
+        return readers is not None and all(isinstance(op, kind) for op in readers)
+
+    def readers(self, v: Value) -> list[Op] | None:
+        """The operators that read v; None if others may do it, until the next sweep."""
+        found = self._readers.get(v.name, [])
+        return found if len(found) == self._uses.get(v.name) else None
 
     def made_by(self, v: Value) -> Node | None:
         return self._producer.get(v.name)
