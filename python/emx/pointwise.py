@@ -15,8 +15,10 @@ import numpy as np
 
 from emx.builder import Builder, Lowering, promoted
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
-from emx.kernel import Kernel, Scalar, Trace
+from emx.kernel import Kernel, Rows, Scalar, Trace, Wishes
+from emx.rows import elementwise_rows
 from emx.scalars import TABLE, Call, bare
+from emx.target import Target
 
 # Element types that expressions compute in; others are only converted from and to.
 COMPUTED = (DType.F32, DType.S32, DType.S64, DType.BOOL)
@@ -66,6 +68,11 @@ class Pointwise(Op):
             scalars=(_scalar(self.expr, names, types, y.dtype),),
             array=True,
         )
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return elementwise_rows(node, constants, target, wishes)
 
 
 def _scalar(expr: Call, names: tuple[str, ...], types: list[DType], y: DType) -> Scalar:

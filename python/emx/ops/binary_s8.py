@@ -12,10 +12,12 @@ import numpy as np
 from emx.add_s8 import AddS8
 from emx.builder import Lowering
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
-from emx.kernel import Kernel, Param, Trace
+from emx.kernel import Kernel, Param, Rows, Trace, Wishes
 from emx.pointwise import broadcast, collapse, right_aligned
 from emx.quant import MAX_SHIFT, Multiplier, Quant, requantise
+from emx.rows import elementwise_rows
 from emx.sample import Sample
+from emx.target import Target
 
 MAX_RANK = 4
 MOST = (
@@ -79,6 +81,11 @@ class BinaryS8(Op):
             types=dict.fromkeys("aby", "int8_t"),
             cost=10 * y.size,
         )
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return elementwise_rows(node, constants, target, wishes)
 
     def _rule(self) -> dict[str, Param]:
         if self.kind != "mul":

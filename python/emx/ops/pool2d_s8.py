@@ -11,9 +11,11 @@ import numpy as np
 
 from emx.builder import Lowering
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Rows, Wishes
 from emx.quant import Multiplier, Quant, requantise_even
+from emx.rows import image_rows, window_rows
 from emx.sample import Sample
+from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
 BLOCK = 4  # channels that the kernel does at once
@@ -97,6 +99,13 @@ class Pool2dS8(Op):
             types=dict.fromkeys("xy", "int8_t"),
             cost=node.output.type.size * (2 * taps + 20),
         )  # fmt: skip
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        sums = 4 * node.output.type.size if self.mean else 0
+        whole = image_rows(node, constants, target, sums)
+        return whole or window_rows(node, constants, target, wishes)
 
 
 ATEN: dict[str, Lowering] = {}

@@ -15,11 +15,13 @@ import numpy as np
 
 from emx.builder import Builder, Lowering, axis_of, require_f32
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Rows, Wishes
 from emx.pointwise import Pointwise
 from emx.quant import Grid, Quant
+from emx.rows import elementwise_rows
 from emx.sample import I, P, Sample, T, X
 from emx.scalars import Call
+from emx.target import Target
 
 _RUN_TIME = (DType.S8, DType.U8, DType.S16)
 
@@ -47,6 +49,11 @@ class Quantize(Op):
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
         return self.pointwise.kernel(node, constants)
 
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return elementwise_rows(node, constants, target, wishes)
+
 
 @dataclass(frozen=True)
 class Dequantize(Op):
@@ -69,6 +76,11 @@ class Dequantize(Op):
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Kernel:
         return self.pointwise.kernel(node, constants)
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return elementwise_rows(node, constants, target, wishes)
 
 
 def lower_quantize(b: Builder, x: Value, *arguments: Any) -> Value:

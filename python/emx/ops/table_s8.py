@@ -11,9 +11,11 @@ import numpy as np
 
 from emx.builder import Lowering
 from emx.ir import Array, DType, Node, Op, TensorType
-from emx.kernel import Kernel, Trace
+from emx.kernel import Kernel, Rows, Trace, Wishes
 from emx.quant import Quant
+from emx.rows import elementwise_rows
 from emx.sample import Sample
+from emx.target import Target
 
 
 def table_of(x: Quant, y: Quant, *functions: Callable[[Array], Array]) -> Array:
@@ -58,6 +60,11 @@ class TableS8(Op):
             overlap={"x": Trace(at, at + 1, at, at + 1)},
             types=dict.fromkeys(("x", "table", "y"), "int8_t"),
         )
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return elementwise_rows(node, constants, target, wishes)
 
 
 ATEN: dict[str, Lowering] = {}

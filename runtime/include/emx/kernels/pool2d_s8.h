@@ -126,6 +126,42 @@ EMX_INLINE void emx_pool2d_s8(const emx_pool2d_s8_t *p, int mean, const int8_t *
     }
 }
 
+// The pool of a whole image that arrives row by row: in_h is 1, pad_top the number of the row. What
+// is there so far is in y (maximum) or in scratch, int32 [channels] aligned to 4; y is the result
+// after the last.
+EMX_INLINE void emx_avgpool2d_row_s8(const emx_pool2d_s8_t *p, const int8_t *x, void *scratch,
+                                     int8_t *y)
+{
+    int32_t *const sum = (int32_t *)scratch;
+    for (int32_t c = 0; c < p->channels; c++) {
+        int32_t acc = p->pad_top ? sum[c] : -p->kernel_h * p->in_w * p->x_zero;
+        for (int32_t j = 0; j < p->in_w; j++) {
+            acc += x[j * p->channels + c];
+        }
+        sum[c] = acc;
+        if (p->pad_top == p->kernel_h - 1) {
+            const int64_t v = emx_round_even_s64((int64_t)acc * p->m[0], p->shift[0]);
+            y[c] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
+        }
+    }
+}
+
+EMX_INLINE void emx_maxpool2d_row_s8(const emx_pool2d_s8_t *p, const int8_t *x, int8_t *y)
+{
+    for (int32_t c = 0; c < p->channels; c++) {
+        int8_t best = p->pad_top ? y[c] : INT8_MIN;
+        for (int32_t j = 0; j < p->in_w; j++) {
+            const int8_t v = x[j * p->channels + c];
+            best = v > best ? v : best;
+        }
+        y[c] = best;
+        if (p->pad_top == p->kernel_h - 1) {
+            const int64_t v = emx_round_even_s64((int64_t)(best - p->x_zero) * p->m[0], p->shift[0]);
+            y[c] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
+        }
+    }
+}
+
 EMX_INLINE void emx_maxpool2d_s8(const emx_pool2d_s8_t *p, const int8_t *x, int8_t *y)
 {
     emx_pool2d_s8(p, 0, x, y);
