@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 
 import emx
-from emx.bundle import Arg, Bundle
+from emx.api import generate
+from emx.build import find_machine
+from emx.bundle import Arg, Bundle, Ref
 from emx.ir import Array, DType
 from emx.load import load
 from emx.ops.pixels_s8 import PixelsS8
 from emx.passes.pixels import fold_pixels
 from emx.quant import Quant
 from emx.sample import I
+from emx.target import find_target
 from sampled import DECOMPOSED, Calls, numbers
 from twins import MACHINES, Case, run_cases
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-Q = Quant(0.0187, -14)
+Q, PIXELS = Quant(0.0187, -14), Quant(1 / 255, -128)
 Step = tuple[str, object]  # an ATen call and its second argument: a number, or an array
 TORCHVISION: tuple[Step, ...] = (
     ("div", 255.0),
@@ -32,13 +35,17 @@ TORCHVISION: tuple[Step, ...] = (
 def image(*steps: Step, shape: tuple[int, ...] = (1, 3, 5, 4), q: Quant = Q) -> Bundle:
     """quantise(steps(float(image))), dequantised."""
     calls = Calls(np.random.default_rng(3))
+    return calls.bundle("image", (pixels(calls, *steps, shape=shape, q=q),))
+
+
+def pixels(calls: Calls, *steps: Step, shape: tuple[int, ...], q: Quant) -> Ref:
     x = calls.argument(I(*shape, low=0, high=256, dtype=DType.U8), "image")
     (value,) = calls.add("wide", "aten._to_copy.default", (x,), {"dtype": DType.F32})
     for i, (call, a) in enumerate(steps):
         b: Arg = calls.tensor(f"c{i}", a) if isinstance(a, np.ndarray) else a  # type: ignore[assignment]
         (value,) = calls.add(f"step{i}", f"aten.{call}.Tensor", (value, b))
     (y,) = calls.add("quantize", f"{DECOMPOSED}.quantize_per_tensor.default", (value, *numbers(q)))
-    return calls.bundle("image", (calls.dequantised(y, q),))
+    return calls.dequantised(y, q)
 
 
 def tables(bundle: Bundle) -> list[tuple[PixelsS8, Array]]:
@@ -91,6 +98,60 @@ def test_c_takes_bytes_and_gives_pytorchs_integers(tmp_path: Path, io_arena: boo
     assert artifacts.manifest["inputs"][0]["dtype"] == "u8"
     header = (tmp_path / "image.h").read_text()
     assert "uint8_t" in header and "IMAGE_IMAGE_SCALE" not in header
+
+
+def network(channels: int, stride: int, pad: int, groups: int = 1, q: Quant = PIXELS) -> Bundle:
+    """A convolution of pixels that were divided by 255, and relu, quantised."""
+    calls = Calls(np.random.default_rng(5))
+    x = pixels(calls, ("div", 255.0), shape=(1, channels, 9, 7), q=q)
+    shape = (groups * 6 // groups, channels // groups, 3, 3)
+    data = calls.random.uniform(-1, 1, shape).astype(np.float32)
+    w = calls.by_channels("w", data, 0, Quant(1.0, lo=-127))
+    b = calls.tensor("b", calls.random.uniform(-1, 1, 6).astype(np.float32))
+    conv = (x, w, b, (stride, stride), (pad, pad), (1, 1), groups)
+    (y,) = calls.add("conv2d", "aten.conv2d.default", conv)
+    (y,) = calls.add("relu", "aten.relu.default", (y,))
+    out = Quant(0.03, -128)
+    (y,) = calls.add("last", f"{DECOMPOSED}.quantize_per_tensor.default", (y, *numbers(out)))
+    return calls.bundle("network", (calls.dequantised(y, out),))
+
+
+def operators(bundle: Bundle, machine: str) -> list[str]:
+    """Kernels of the C, but for the last, which puts channels first."""
+    manifest = generate(bundle, find_target(find_machine(machine).target), emx.Options()).manifest
+    *others, last = manifest["operators"]
+    assert last in ("emx_movement", "emx_pixels_s8")
+    return [name for name in (*others, last) if name != "emx_movement"]
+
+
+@pytest.mark.parametrize("machine", ["host", "mps2-an386", "mps3-an547"])
+@pytest.mark.parametrize(
+    ("channels", "stride", "pad"), [(3, 2, 1), (1, 1, 0), (4, 1, 1), (5, 1, 2)]
+)
+def test_the_first_layer_reads_pixels(machine: str, channels: int, stride: int, pad: int) -> None:
+    bundle = network(channels, stride, pad)
+    for ram in ("default", "min"):
+        options = emx.Options(io_arena=ram == "min", ram=ram)
+        report = emx.verify(bundle, target=machine, layers=ram == "default", options=options)
+        assert report.ok, str(report)
+        assert report.distances and report.distances.outputs[0].steps is not None
+        assert report.distances.outputs[0].steps < 1.5
+    assert operators(bundle, machine) == ["emx_conv2d_u8"]
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        network(3, 1, 1, q=Quant(1 / 250, -128)),
+        network(3, 1, 1, q=Quant(1 / 255, -120)),
+        network(6, 1, 1, 6),
+    ],
+    ids=["other steps", "other zero", "depthwise"],
+)
+def test_other_first_layers_need_the_table(bundle: Bundle) -> None:
+    kernels = operators(bundle, "host")
+    assert "emx_pixels_s8" in kernels and "emx_conv2d_u8" not in kernels
+    assert emx.verify(bundle).ok
 
 
 U = np.random.default_rng(1)

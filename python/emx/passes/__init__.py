@@ -27,7 +27,7 @@ from emx.passes.layout import (
     sink_permutes,
 )
 from emx.passes.narrow import narrow_weights
-from emx.passes.pixels import fold_pixels
+from emx.passes.pixels import fold_pixels, read_pixels
 from emx.passes.recurrent import trim_recurrent
 from emx.passes.settle import settle_quantisation, sign_integers
 from emx.passes.slim import slim
@@ -70,6 +70,7 @@ PIPELINE: tuple[Pass, ...] = (
     absorb_views,
     trim_recurrent,
     slim,
+    read_pixels,
     drop_dead_code,
 )
 

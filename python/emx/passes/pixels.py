@@ -1,21 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that take uint8 images normalise them first. That, and quantising, is a table."""
+"""Models that take uint8 images normalise them first. That, and quantising, is a table; where the
+steps of the quantisation are those of the pixels, not even that."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from emx.ir import Array, DType, Graph, Node, Value
+from emx.ops.conv2d_s8 import Conv2dS8
+from emx.ops.movement import Reshape
 from emx.ops.pixels_s8 import PixelsS8
 from emx.ops.quantize import Quantize
 from emx.passes.rewrite import Edit, Rewriter, replaced
 from emx.pointwise import Pointwise
+
+_SHIFT = np.arange(-128, 128)
 
 
 def fold_pixels(graph: Graph) -> Graph:
     """quantise(f(x)) of uint8 x => a table, where f is the same for all pixels, or for all of a
     channel."""
     return Rewriter(graph).apply(_fold)
+
+
+def read_pixels(graph: Graph) -> Graph:
+    """conv2d(x - 128) of uint8 x => a convolution that reads pixels."""
+    return Rewriter(graph).apply(_read)
+
+
+def _read(r: Rewriter, node: Node) -> Edit:
+    op, x = node.op, node.inputs[0]
+    if not isinstance(op, Conv2dS8) or op.add or op.direct:
+        return None
+    before = r.made_by(x)
+    shaped = before if before and isinstance(before.op, Reshape) and r.only_use(x) else None
+    made = r.made_by(shaped.inputs[0]) if shaped else before
+    depthwise = op.groups > 1 and op.groups == op.layout(x.type).channels
+    if made is None or not _is_shift(r, made) or depthwise:
+        return None
+    image = [r.inner(shaped.op, made.inputs[:1], shaped, None)] if shaped else []
+    x = image[0].output if image else made.inputs[0]
+    return [*image, replaced(node, replace(op, unsigned=True), (x, *node.inputs[1:]))]
+
+
+def _is_shift(r: Rewriter, made: Node) -> bool:
+    """Whether it makes pixels 128 less, for one reader."""
+    table = r.data(made.inputs[1]) if isinstance(made.op, PixelsS8) else None
+    return table is not None and np.array_equal(table, [_SHIFT]) and r.only_use(made.output)
 
 
 def _fold(r: Rewriter, node: Node) -> Edit:
