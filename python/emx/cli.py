@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -31,9 +31,11 @@ from emx.options import Options
 from emx.version import VERSION
 
 if TYPE_CHECKING:
+    from emx.accuracy import AccuracyReport
     from emx.bundle import Bundle
     from emx.target import Target
 
+Progress: TypeAlias = Callable[[str, int, int], None]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -156,6 +158,8 @@ def _add_verify(commands: Commands) -> None:
     p.add_argument(
         "--dump", type=Path, metavar="DIR", help="leave inputs, eager and device outputs"
     )
+    p.add_argument("--dataset", type=Path, metavar="FILE", help=".npz with x, and label or y")
+    p.add_argument("--samples", type=int, metavar="N", help="of it on a board (default: 100)")
     p.add_argument("--rtol", type=float, default=1e-4, help="times the largest |eager| value")
     p.add_argument("--atol", type=float, default=1e-6)
     p.add_argument("--json", action="store_true")
@@ -197,30 +201,40 @@ def _add_lists(commands: Commands) -> None:
 
 
 @contextlib.contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """A line while something takes long: on a terminal, nothing in a pipe."""
+def _progress(text: str) -> Iterator[Progress]:
+    """A line while something takes long: on a terminal. In a pipe only what counts samples is
+    named."""
     if not sys.stderr.isatty():
-        yield
+        yield _name_first
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield lambda what, done, total: status.update(f"{text}: {what} {done}/{total}")
+
+
+def _name_first(what: str, done: int, total: int) -> None:
+    if done == 0:
+        print(f"emx: {what} with {total} samples", file=sys.stderr)
 
 
 def _bundle(args: argparse.Namespace) -> Bundle:
     from emx.api import export
 
-    with _progress(f"exporting {args.model}"):
-        return export(args.model, **export_settings(args))
+    with _progress(f"exporting {args.model}") as progress:
+        return export(args.model, progress=progress, **export_settings(args))
 
 
 def _export(args: argparse.Namespace) -> int:
     from emx.exporter import cached_export
 
-    with _progress(f"exporting {args.model}"):
+    with _progress(f"exporting {args.model}") as progress:
         files = cached_export(
-            args.model, args.output, cache_dir=args.cache, **export_settings(args)
+            args.model,
+            args.output,
+            cache_dir=args.cache,
+            progress=progress,
+            **export_settings(args),
         )
     if args.deps:
         own = own_files("exporter/*.py")  # also those that a cached bundle did not need
@@ -288,8 +302,27 @@ def _verify(args: argparse.Namespace) -> int:
             dump=args.dump,
             options=code_options(args),
         )
-    print(json.dumps(report.to_dict(), indent=1) if args.json else report)
+    worth = _accuracy(args, bundle) if args.dataset else None
+    if args.json:
+        dataset = {"dataset": worth.to_dict()} if worth else {}
+        print(json.dumps(report.to_dict() | dataset, indent=1))
+    else:
+        print("\n\n".join(map(str, filter(None, (report, worth)))))
     return 0 if report.ok else 2
+
+
+def _accuracy(args: argparse.Namespace, bundle: Bundle) -> AccuracyReport:
+    from emx.accuracy import read_dataset
+    from emx.api import evaluate
+    from emx.exporter import outputs_of
+
+    data = read_dataset(args.dataset, bundle.inputs)
+    with _progress(f"running {bundle.name} on {data.count} samples"):
+        known = outputs_of(args.model, data.inputs, **export_settings(args))
+        return evaluate(
+            bundle, data, target=args.target, samples=args.samples,
+            options=code_options(args), pytorch=known,
+        )  # fmt: skip
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emx.bundle import Bundle, is_bundle
+from emx.errors import EmxError
 from emx.exporter.cache import cached_export, torch_version
+from emx.ir import Array
 
-__all__ = ["cached_export", "export"]
+if TYPE_CHECKING:
+    from emx.accuracy import InPyTorch
+
+__all__ = ["cached_export", "export", "outputs_of"]
+
+_QUANTIZE = "quantise the model that it was made of"
 
 
 def export(
@@ -29,6 +36,7 @@ def export(
     quantize: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     keep_float: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
     """Export `model`: an ExportedProgram, an nn.Module, or the path of an archive, a script
     ("net.py:factory") or a bundle.
@@ -45,11 +53,14 @@ def export(
     calibration      typical inputs for it: .npz or .pt file, or a script's function
                      ("data.py:batches") that gives them
     keep_float       modules that stay in float, by path: "encoder.layers.0"
+    progress         called with what takes long, how much of it is done, and of how much
 
     Raises EmxError for everything that is wrong with the model.
     """
     path = os.fspath(model) if isinstance(model, str | os.PathLike) else None
     if path is not None and is_bundle(Path(path)):
+        if quantize is not None:
+            raise EmxError(f"{Path(path).name} is exported already", at=path, hint=_QUANTIZE)
         bundle = Bundle.load(Path(path))
         return replace(bundle, name=name) if name else bundle
     torch_version()  # says what to do where PyTorch is missing
@@ -67,4 +78,22 @@ def export(
         calibration=os.fspath(calibration) if calibration is not None else None,
         keep_float=tuple(keep_float),
     )
-    return export_model(model if path is None else path, example_inputs, options)
+    return export_model(model if path is None else path, example_inputs, options, progress)
+
+
+def outputs_of(
+    model: Any, arrays: Mapping[str, Array], example_inputs: Any = None, **options: Any
+) -> InPyTorch:
+    """What PyTorch computes of inputs by name, first axis: sample; nothing of a bundle. `model` and
+    the rest are those of export()."""
+    from emx.accuracy import InPyTorch
+
+    path = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    if path is not None and is_bundle(Path(path)):
+        return InPyTorch()
+    torch_version()
+    from emx.exporter import evaluate
+    from emx.exporter.run import Options
+
+    settings = Options(**options)
+    return evaluate.outputs_of(model if path is None else path, example_inputs, arrays, settings)

@@ -30,7 +30,12 @@ from emx.version import VERSION
 
 
 def cached_export(
-    path: str | os.PathLike[str], out: Path, *, cache_dir: Path | None, **options: Any
+    path: str | os.PathLike[str],
+    out: Path,
+    *,
+    cache_dir: Path | None,
+    progress: Callable[[str, int, int], None] | None = None,
+    **options: Any,
 ) -> tuple[Path, ...]:
     """Write the bundle of the model at `path` to `out`; return the files that were read.
 
@@ -50,7 +55,7 @@ def cached_export(
         _place(entry.with_suffix(".emx"), out)
         return (*named, *found)
     with reads() as files:
-        bundle = export(model, **options)
+        bundle = export(model, progress=progress, **options)
     others = tuple(f for f in files if f not in named) if _runs_code(model, options) else ()
     _save(bundle, out)
     if entry and entry.name == _key(model, named, options):  # no file changed meanwhile
@@ -60,7 +65,8 @@ def cached_export(
 
 def _runs_code(model: str, options: Mapping[str, Any]) -> bool:
     """True for models that may read more files than the caller named."""
-    return bool(_script(model)) or bool(options.get("allow_pickle"))
+    scripts = _script(model) or _script(str(options.get("calibration")))
+    return bool(scripts or options.get("allow_pickle"))
 
 
 def _script(model: str) -> str:
@@ -76,6 +82,17 @@ def torch_version() -> str:
         raise EmxError(
             "exporting a model needs PyTorch, which is not installed",
             hint="pip install torch\nor give a bundle (.emx) that was exported elsewhere",
+        ) from None
+
+
+def torchao_version() -> str:
+    """The version of torchao, which is not imported for it."""
+    try:
+        return metadata.version("torchao")
+    except metadata.PackageNotFoundError:
+        raise EmxError(
+            "quantising a model needs torchao, which is not installed",
+            hint='pip install "emx[quantize]"',
         ) from None
 
 
@@ -125,21 +142,27 @@ def _is_ours(file: Path) -> bool:
 
 def _named(model: str, options: Mapping[str, Any]) -> tuple[Path, ...]:
     """The files that the caller named."""
-    names = [_script(model) or model, options.get("example_file")]
-    return tuple(Path(name).resolve() for name in names if name)
+    files = [model, options.get("calibration")]
+    names = [_script(str(file)) or file for file in files if file]
+    return tuple(Path(n).resolve() for n in (*names, options.get("example_file")) if n)
 
 
 def _key(model: str, named: tuple[Path, ...], options: Mapping[str, Any]) -> str:
     """The name of an entry: everything that is known to decide the bundle before it is made."""
+    by_content = ("name", "example_file", "calibration")
+    sources = [model, str(options.get("calibration") or "")]
     facts = {
         "files": [_hash(f) for f in named],
         # Imports depend on where the model lies.
-        "model": [str(named[0]), Path(model).name] if _runs_code(model, options) else "",
+        "model": [*map(str, named), *(Path(s).name for s in sources)]
+        if _runs_code(model, options)
+        else "",
         "name": options.get("name") or named[0].stem,
-        "options": {k: v for k, v in sorted(options.items()) if k not in ("name", "example_file")},
+        "options": {k: v for k, v in sorted(options.items()) if k not in by_content},
         "suffixes": [f.suffix for f in named],
         "emx": [VERSION, _sources()],
         "torch": torch_version(),
+        "torchao": torchao_version() if options.get("quantize") else "",
         "machine": platform.machine(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
@@ -148,7 +171,8 @@ def _key(model: str, named: tuple[Path, ...], options: Mapping[str, Any]) -> str
 def _sources() -> str:
     """A hash over the sources of emx that a bundle depends on."""
     folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), folder.parent / "bundle.py", folder.parent / "ir.py"]
+    names = ("bundle", "ir", "ops/logic", "ops/pointwise")
+    files = [*sorted(folder.glob("*.py")), *(folder.parent / f"{name}.py" for name in names)]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

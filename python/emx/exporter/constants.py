@@ -48,7 +48,7 @@ def fold(program: Any) -> dict[str, Any]:
         operands = {n.name: values[n.name] for n in node.all_input_nodes if n.name in values}
         if packet(node.target) in _LIKE:
             operands.setdefault(node.args[0].name, _of_type(node.args[0]))
-        if len(operands) < len(node.all_input_nodes) or not _is_pure(node):
+        if len(operands) < len(node.all_input_nodes) or not is_pure(node):
             continue
         args, kwargs = _arguments(node, operands)
         with torch.no_grad(), explained("a constant of this model cannot be computed"):
@@ -74,7 +74,7 @@ def _call(node: Any, args: Any, kwargs: Any) -> Any:
     return torch.zeros_like(value) if packet(node.target) in _UNWRITTEN else value
 
 
-def _is_pure(node: Any) -> bool:
+def is_pure(node: Any) -> bool:
     """True for a call that gives the same each time and changes nothing."""
     if node.op != "call_function":
         return False

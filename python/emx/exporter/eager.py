@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def eager_outputs(
     types = _types(bundle)
     rows: dict[str, list[Array]] = {name: [] for name, _ in bundle.outputs}
     for k in range(count):
-        results = _call(module, program, [inputs[name][k] for name, _ in bundle.inputs])
+        results = call(module, program, [inputs[name][k] for name, _ in bundle.inputs])
         for (name, ref), value in zip(bundle.outputs, results, strict=True):
             rows[name].append(_checked(f"the output {name}", value, types[ref.name]))
     return {name: np.stack(row) for name, row in rows.items()}
@@ -55,19 +55,24 @@ def _checked(what: str, value: Any, expected: TensorType) -> Array:
     return array
 
 
-def _call(module: Any, program: Any, arrays: list[Array]) -> list[Any]:
+def call(module: Any, program: Any, arrays: list[Array]) -> list[Any]:
     """The tensors that a copy of `module` returns, in the order of the program's outputs."""
+    args, kwargs = call_arguments(program, arrays)
+    with torch.no_grad():
+        results = pytree.tree_leaves(_fresh(module)(*args, **kwargs))
+    specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
+    return [r for r, s in zip(results, specs, strict=True) if isinstance(s.arg, TensorArgument)]
+
+
+def call_arguments(program: Any, arrays: Iterable[Array]) -> tuple[Any, Any]:
+    """Positional and keyword arguments of a call with these inputs."""
     tensors = iter(arrays)
     flat = [
         _tensor(next(tensors)) if isinstance(spec.arg, TensorArgument) else spec.arg.value
         for spec in program.graph_signature.input_specs
         if spec.kind == InputKind.USER_INPUT
     ]
-    args, kwargs = pytree.tree_unflatten(flat, program.call_spec.in_spec)
-    with torch.no_grad():
-        results = pytree.tree_leaves(_fresh(module)(*args, **kwargs))
-    specs = [s for s in program.graph_signature.output_specs if s.kind == OutputKind.USER_OUTPUT]
-    return [r for r, s in zip(results, specs, strict=True) if isinstance(s.arg, TensorArgument)]
+    return pytree.tree_unflatten(flat, program.call_spec.in_spec)  # type: ignore[no-any-return]
 
 
 def _fresh(module: Any) -> Any:

@@ -59,10 +59,12 @@ def read_example_file(path: Path, signature: Signature) -> dict[str, Array]:
     """Arrays of a .npz, .npy or .pt file by input name; first axis: test vector."""
     if not path.is_file():
         raise EmxError(f"there is no file {path}", hint="it was given as example inputs")
-    return batches(_read(path, signature), signature, path)
+    return batches(read_arrays(path, signature, "example inputs"), signature, path)
 
 
-def batches(arrays: Mapping[str, Array], signature: Signature, path: Path) -> dict[str, Array]:
+def batches(
+    arrays: Mapping[str, Array], signature: Signature, path: Path, what: str = "example input"
+) -> dict[str, Array]:
     """The arrays of `path` by input name, each with a first axis that counts; as many of all."""
     names = [name for name, _ in signature]
     missing = [name for name in names if name not in arrays]
@@ -72,57 +74,58 @@ def batches(arrays: Mapping[str, Array], signature: Signature, path: Path) -> di
             at=str(path),
             hint=f"name the arrays like the model's inputs: {', '.join(names)}",
         )
-    found = {name: _batch(arrays[name], name, t, path) for name, t in signature}
+    found = {name: _batch(arrays[name], f"{what} {name}", t, path) for name, t in signature}
     if len({len(a) for a in found.values()}) > 1:
         counts = ", ".join(f"{name}: {len(a)}" for name, a in found.items())
         raise EmxError(f"the inputs of {path.name} differ in number: {counts}", at=str(path))
     return found
 
 
-def _read(path: Path, signature: Signature) -> Mapping[str, Array]:
+def read_arrays(path: Path, signature: Signature, what: str) -> Mapping[str, Array]:
+    """The arrays of a .npz, .npy or .pt file, by name."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as z:
                 return {name: z[name] for name in z.files}
         if path.suffix == ".npy":
-            return _by_name([np.load(path, allow_pickle=False)], signature)
+            return _by_name([np.load(path, allow_pickle=False)], signature, what)
         if path.suffix in (".pt", ".pth"):
-            return _read_torch(path, signature)
+            return _read_torch(path, signature, what)
     except EmxError:
         raise
     except Exception as error:  # NumPy and PyTorch raise all kinds for a damaged file
         raise EmxError(
-            f"cannot read the example inputs {path.name}: {str(error).splitlines()[0]}",
+            f"cannot read the {what} {path.name}: {str(error).splitlines()[0]}",
             at=str(path),
             hint="write plain arrays: numpy.savez(FILE, x=...)",
         ) from None
     raise EmxError(
-        f"example inputs in a {path.suffix or 'nameless'} file are not supported",
+        f"{what} in a {path.suffix or 'nameless'} file are not supported",
         at=str(path),
         hint="give an .npz file with arrays named like the inputs, an .npy file, or a .pt file",
     )
 
 
-def _read_torch(path: Path, signature: Signature) -> Mapping[str, Array]:
+def _read_torch(path: Path, signature: Signature, what: str) -> Mapping[str, Array]:
     import torch
 
     data: Any = torch.load(path, weights_only=True, map_location="cpu")
     if isinstance(data, dict):
         return {str(k): v.detach().numpy() for k, v in data.items()}
     values = data if isinstance(data, tuple | list) else [data]
-    return _by_name([v.detach().numpy() for v in values], signature)
+    return _by_name([v.detach().numpy() for v in values], signature, what)
 
 
-def _by_name(arrays: Sequence[Array], signature: Signature) -> dict[str, Array]:
+def _by_name(arrays: Sequence[Array], signature: Signature, what: str) -> dict[str, Array]:
     if len(arrays) != len(signature):
         raise EmxError(
-            f"the example inputs hold {len(arrays)} arrays, the model has {len(signature)} inputs",
+            f"the {what} hold {len(arrays)} arrays, the model has {len(signature)} inputs",
             hint="write an .npz file with one array for each input, named like the input",
         )
     return {name: a for (name, _), a in zip(signature, arrays, strict=True)}
 
 
-def _batch(a: Array, name: str, t: TensorType, path: Path) -> Array:
+def _batch(a: Array, what: str, t: TensorType, path: Path) -> Array:
     """`a` with a leading axis that counts test vectors; a batch of a model that takes one."""
     if a.shape == t.dims:
         a = a[None]
@@ -130,15 +133,15 @@ def _batch(a: Array, name: str, t: TensorType, path: Path) -> Array:
         a = a[:, None]
     if a.shape[1:] != t.dims or len(a.shape) != t.rank + 1 or len(a) == 0:
         raise EmxError(
-            f"the example input {name} has shape {_shape(a.shape)}, the model takes {t}",
+            f"the {what} has shape {_shape(a.shape)}, the model takes {t}",
             at=str(path),
-            hint=f"give [{_dims(t)}], or [Nx{_dims(t)}] for N test vectors",
+            hint=f"give [{_dims(t)}], or [Nx{_dims(t)}] for N of them",
         )
     if a.dtype != t.dtype.numpy:
         raise EmxError(
-            f"the example input {name} has type {a.dtype}, the model takes {t}",
+            f"the {what} has type {a.dtype}, the model takes {t}",
             at=str(path),
-            hint=f"convert it: {name}.astype('{t.dtype.numpy.name}')",
+            hint=f"convert it: array.astype('{t.dtype.numpy.name}')",
         )
     return np.ascontiguousarray(a)
 

@@ -81,7 +81,7 @@ def user_frames(node: Any) -> list[Frame]:
 
 def origin_of(node: Any, root: str) -> Origin:
     """The deepest frame outside PyTorch, and the module the call was in."""
-    module = _module(node.meta.get("nn_module_stack") or {})
+    module = next(reversed(module_paths(node)), "")
     user = user_frames(node)
     if not user:
         return Origin(module)
@@ -89,12 +89,13 @@ def origin_of(node: Any, root: str) -> Origin:
     return Origin(module, f"{shorten(frame.path, root)}:{frame.line}", frame.text)
 
 
-def _module(stack: dict[str, Any]) -> str:
-    """The innermost module's path; torch appends "@1" when a module is called again."""
+def module_paths(node: Any) -> list[str]:
+    """Paths of the modules that a call is in, outermost first; torch appends "@1" when a module is
+    called again."""
+    stack = node.meta.get("nn_module_stack") or {}
     entries = [v[0] if isinstance(v, tuple) else str(v) for v in stack.values()]
-    last = entries[-1] if entries else ""
-    last = re.sub(r"^(?:L__self__|L\['self'\])[._]?", "", last)
-    return _printable(re.sub(r"@\d+", "", last))
+    paths = [re.sub(r"^(?:L__self__|L\['self'\])[._]?", "", entry) for entry in entries]
+    return [_printable(re.sub(r"@\d+", "", path)) for path in paths]
 
 
 def _absolute(path: str) -> bool:

@@ -14,10 +14,11 @@ import torch
 
 from emx.bundle import Bundle, Vectors
 from emx.errors import EmxError
-from emx.exporter import eager, scripts, sources
+from emx.exporter import calibration, eager, scripts, sources
 from emx.exporter.convert import convert
 from emx.exporter.decompose import decompose
 from emx.exporter.inputs import generate, parse_pins, read_example_file
+from emx.exporter.quantise import Progress, Quantised, quantise
 from emx.exporter.signature import output_names
 from emx.exporter.torchtools import calm, explained
 from emx.ir import Array
@@ -29,29 +30,31 @@ from emx.version import VERSION
 class Options:
     """The options of emx.exporter.export()."""
 
-    name: str | None
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    example_file: Path | None
-    vectors: int
-    seed: int
-    allow_pickle: bool
+    name: str | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    example_file: Path | None = None
+    vectors: int = 4
+    seed: int = 0
+    allow_pickle: bool = False
     quantize: str | None = None
     calibration: str | None = None
     keep_float: tuple[str, ...] = ()
 
 
-def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
+def export_model(
+    model: Any, example_inputs: Any, options: Options, progress: Progress | None = None
+) -> Bundle:
     """Export a model that is not a bundle."""
     if options.vectors < 1:
         raise EmxError(f"{options.vectors} test vectors", hint="one is the least")
-    pins = parse_pins(options.inputs)
-    with calm(), _neighbours(model, options):
-        source = _source(model, example_inputs, pins, options)
-        functional = decompose(source.program)
+    with calm(), neighbours(model, options):
+        source, quantised = read_model(model, example_inputs, options, progress)
         names = output_names(source.program, options.outputs, {n for n, _ in source.inputs})
+        inputs = _test_inputs(source, quantised, options)
+        source = quantised.source if quantised else source
+        functional = decompose(source.program)
         bundle = convert(functional, _name(model, options), source.inputs, names, producer())
-        inputs = _test_inputs(source, options)
         with explained("the model fails on its test inputs", hint=_INPUT_HINT):
             outputs = eager.eager_outputs(source.module, source.program, bundle, inputs)
             layers = eager.layer_values(functional, bundle, inputs)
@@ -61,16 +64,34 @@ def export_model(model: Any, example_inputs: Any, options: Options) -> Bundle:
     return replace(bundle, tensors=tensors, vectors=Vectors(inputs, outputs, layers))
 
 
-def _neighbours(model: Any, options: Options) -> contextlib.AbstractContextManager[None]:
+def read_model(
+    model: Any, example_inputs: Any, options: Options, progress: Progress | None = None
+) -> tuple[sources.Source, Quantised | None]:
+    """The model as it is, and quantised if the options say so."""
+    if options.quantize is None and (options.calibration or options.keep_float):
+        what = "calibration data" if options.calibration else "modules to keep in float"
+        raise EmxError(f"{what} for a model that is not quantised", hint="add --quantize int8")
+    source = _source(model, example_inputs, options)
+    if options.quantize is None:
+        return source, None
+    return source, quantise(
+        source,
+        options.quantize,
+        options.calibration,
+        options.keep_float,
+        progress or (lambda what, done, total: None),
+    )
+
+
+def neighbours(model: Any, options: Options) -> contextlib.AbstractContextManager[None]:
     """Let a script or a pickle import the files beside it, also during its calls; no other."""
     if isinstance(model, str) and (scripts.split(model) or options.allow_pickle):
         return scripts.importable(Path(model).parent)
     return contextlib.nullcontext()
 
 
-def _source(
-    model: Any, example_inputs: Any, pins: sources.Pins, options: Options
-) -> sources.Source:
+def _source(model: Any, example_inputs: Any, options: Options) -> sources.Source:
+    pins = parse_pins(options.inputs)
     if isinstance(model, str):
         return sources.from_path(model, example_inputs, pins, options.allow_pickle)
     if isinstance(model, torch.export.ExportedProgram):
@@ -89,8 +110,11 @@ def _name(model: Any, options: Options) -> str:
     return require_identifier(options.name)
 
 
-def _test_inputs(source: sources.Source, options: Options) -> Mapping[str, Array]:
-    """The user's own inputs first, then generated ones; first axis: test vector.
+def _test_inputs(
+    source: sources.Source, quantised: Quantised | None, options: Options
+) -> Mapping[str, Array]:
+    """The user's own inputs first, or those for calibration, then generated ones; first axis: test
+    vector.
 
     Sample inputs that are all one value, such as zeros, test little: they only give the shapes, and
     the values that integers may have.
@@ -99,6 +123,8 @@ def _test_inputs(source: sources.Source, options: Options) -> Mapping[str, Array
     plain = all(a.size == 0 or (a == a.flat[0]).all() for a in given.values())
     if options.example_file is not None:
         given, plain = read_example_file(options.example_file, source.inputs), False
+    elif quantised is not None:
+        given, plain = calibration.spread(quantised.samples, options.vectors), False
     inputs = {}
     for index, (name, t) in enumerate(source.inputs):
         examples = given.get(name, np.empty((0, *t.dims), t.dtype.numpy))

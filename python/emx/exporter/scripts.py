@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that a function in a Python script builds: "net.py:factory"."""
+"""What a function in a Python script gives: models ("net.py:factory"), calibration data."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ def importable(folder: Path) -> Iterator[None]:
 
 def run(script: Path, factory: str) -> tuple[Any, Any]:
     """(module, example_inputs) as the factory returns them."""
+    result = call(script, factory, _RETURNS)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise EmxError(
+            f"{factory}() of {script.name} returns {_describe(result)}",
+            at=str(script),
+            hint=_RETURNS,
+        )
+    return result
+
+
+def call(script: Path, factory: str, returns: str) -> Any:
+    """What the function of a script returns; `returns` tells the user what that must be."""
     from emx.exporter.torchtools import explained
 
     if not script.is_file():
@@ -56,17 +68,10 @@ def run(script: Path, factory: str) -> tuple[Any, Any]:
         raise EmxError(
             f"{script.name} has no function {factory}",
             at=str(script),
-            hint=f"it defines {', '.join(names) or 'none'}; {_RETURNS}",
+            hint=f"it defines {', '.join(names) or 'none'}; {returns}",
         )
     with explained(f"{factory}() of {script.name} fails"):
-        result = function()
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise EmxError(
-            f"{factory}() of {script.name} returns {_describe(result)}",
-            at=str(script),
-            hint=_RETURNS,
-        )
-    return result
+        return function()
 
 
 def _load(script: Path) -> ModuleType:

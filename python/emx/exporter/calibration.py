@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typical inputs of a model, from which the ranges of its values are taken."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emx.errors import EmxError
+from emx.exporter import scripts
+from emx.exporter.inputs import Signature, batches, read_arrays
+from emx.exporter.torchtools import explained
+from emx.ir import Array
+
+# The next sample exceeds the largest value of n others in one of n + 1 cases.
+LEAST = 8
+MOST = 4096  # of a script's function, which may never end
+_GIVES = "it yields, or returns a list of, the inputs of calls: a tensor, a tuple or a dict by name"
+_SAMPLES = "calibration data of"
+
+
+def read(source: str, signature: Signature) -> dict[str, Array]:
+    """Samples by input; first axis: sample. `source` is a file or "script.py:function".
+
+    A file has an array for each input, named like it; where there is one input any single array,
+    or the one called x, will do.
+    """
+    script = scripts.split(source)
+    if script is None:
+        samples = _from_file(Path(source), signature)
+    else:
+        samples = _from_script(*script, signature)
+    count = len(next(iter(samples.values())))
+    if count < LEAST:
+        raise EmxError(
+            f"{count} calibration sample{'s are' if count > 1 else ' is'} too few to tell the "
+            "range of values",
+            at=source,
+            hint=f"give {LEAST} at least; a hundred typical inputs are a good start",
+        )
+    for name, array in samples.items():
+        _check_values(name, array, source)
+    return samples
+
+
+def _check_values(name: str, array: Array, source: str) -> None:
+    if array.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        raise EmxError(
+            f"the calibration samples of {name} hold NaN or infinity, first in sample "
+            f"{int(bad.argmax())}",
+            at=source,
+            hint="give inputs as the model will see them",
+        )
+    if not array.any():
+        raise EmxError(
+            f"the calibration samples of {name} are all zero: its scale would be zero",
+            at=source,
+            hint="give inputs as the model will see them",
+        )
+
+
+def _from_file(path: Path, signature: Signature) -> dict[str, Array]:
+    if not path.is_file():
+        raise EmxError(f"there is no file {path}", hint="it was given as calibration data")
+    arrays = dict(read_arrays(path, signature, "calibration data"))
+    only = "x" if "x" in arrays else next(iter(arrays), "")
+    if len(signature) == 1 and signature[0][0] not in arrays and (only == "x" or len(arrays) == 1):
+        arrays[signature[0][0]] = arrays[only]
+    return batches(arrays, signature, path, _SAMPLES)
+
+
+def _from_script(script: Path, function: str, signature: Signature) -> dict[str, Array]:
+    with scripts.importable(script.parent), explained(f"{function}() of {script.name} fails"):
+        given = scripts.call(script, function, _GIVES)
+        if not isinstance(given, Iterable) or isinstance(given, torch.Tensor | Mapping):
+            raise EmxError(
+                f"{function}() of {script.name} returns a {type(given).__name__}, not many inputs",
+                at=str(script),
+                hint=_GIVES,
+            )
+        calls = [_by_name(c, script, signature) for c in itertools.islice(given, MOST)]
+    if not calls:
+        raise EmxError(f"{function}() of {script.name} gives nothing", at=str(script), hint=_GIVES)
+    samples = [batches(arrays, signature, script, _SAMPLES) for arrays in calls]
+    return {name: np.concatenate([s[name] for s in samples]) for name, _ in signature}
+
+
+def _by_name(call: Any, script: Path, signature: Signature) -> dict[str, Array]:
+    """The inputs of one call."""
+    if isinstance(call, Mapping):
+        return {str(k): _array(v) for k, v in call.items()}
+    values = call if isinstance(call, tuple | list) else (call,)
+    if len(values) != len(signature):
+        raise EmxError(
+            f"{script.name} gives {len(values)} inputs for a call, the model has {len(signature)}",
+            at=str(script),
+            hint=_GIVES,
+        )
+    return {name: _array(v) for (name, _), v in zip(signature, values, strict=True)}
+
+
+def _array(value: Any) -> Array:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def spread(samples: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """`count` of the samples, or all, evenly spread."""
+    total = len(next(iter(samples.values())))
+    chosen = np.linspace(0, total - 1, min(count, total)).round().astype(int)
+    return {name: a[chosen] for name, a in samples.items()}

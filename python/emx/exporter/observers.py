@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How scales follow from what calibration sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torchao.quantization.pt2e import FakeQuantize, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
+
+# No weight in a filter is larger than 127 times this: it is zero.
+_LEAST = 2.0**-64
+_MOST_BIAS = 2.0**30  # steps; sums have as much room again
+
+
+class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
+    """A histogram of all values seen, and the range with zero in it that rounds and clips them with
+    the least error, the sum of |error|^2.4: large ones count more than in the mean square.
+
+    What is always zero gets the range of -1 to 1.
+    """
+
+    _BINS = 1 << 14
+    _POWER = 2.4
+    _PARTS = torch.arange(1.0, 0.4, -0.02, dtype=torch.float64)  # of the whole range
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.least = self.most = 0.0
+        self.bound = 0.0  # of the histogram, a power of two
+        self.counts = torch.zeros(self._BINS, dtype=torch.float64)
+
+    def forward(self, x: Any) -> Any:
+        data = x.detach().float()
+        if data.numel():
+            self.least = min(self.least, float(data.min()))
+            self.most = max(self.most, float(data.max()))
+            self._widen()
+        if 0 < self.bound < math.inf:
+            self.counts += torch.histc(data, self._BINS, -self.bound, self.bound).double()
+        return x
+
+    def _widen(self) -> None:
+        """Let the histogram hold all values: two bins become one until it does."""
+        needed = max(-self.least, self.most)
+        if not needed < math.inf:
+            self.bound = math.nan
+        elif self.bound == 0 and needed > 0:
+            self.bound = 2.0 ** math.frexp(needed)[1]
+        while 0 < self.bound < needed:
+            middle = self.counts.reshape(-1, 2).sum(1)
+            quarter = torch.zeros(self._BINS // 4, dtype=torch.float64)
+            self.counts = torch.cat([quarter, middle, quarter])
+            self.bound *= 2
+
+    @property
+    def is_finite(self) -> bool:
+        return not math.isnan(self.bound)
+
+    def calculate_qparams(self) -> tuple[Any, Any]:
+        if not self.bound > 0:
+            return torch.tensor([1 / 128]), torch.tensor([0])
+        low, high = torch.tensor(self.least).double(), torch.tensor(self.most).double()
+        for _ in range(2):
+            high = self._best(low, self.most * self._PARTS, 1)
+            low = self._best(self.least * self._PARTS, high, 0)
+        scale, zero = self._grid(low, high)
+        return scale.float().reshape(1), zero.long().reshape(1)
+
+    def _best(self, low: Any, high: Any, which: int) -> Any:
+        """The bound, of several lower or upper ones, with the least error."""
+        scale, zero = (v[:, None] for v in self._grid(low, high))
+        kept = self.counts > 0
+        width = 2 * self.bound / self._BINS
+        values = ((torch.arange(self._BINS) + 0.5) * width - self.bound)[kept]
+        steps = (torch.round(values / scale) + zero).clamp(self.quant_min, self.quant_max)
+        errors = ((steps - zero) * scale - values).abs() ** self._POWER @ self.counts[kept]
+        return (low, high)[which][int(errors.argmin())]
+
+    def _grid(self, low: Any, high: Any) -> tuple[Any, Any]:
+        scale = (high - low) / (self.quant_max - self.quant_min)
+        return scale, (self.quant_min - torch.round(low / scale)).clamp(
+            self.quant_min, self.quant_max
+        )
+
+
+class WeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
+    """A scale for each output, so coarse that its bias fits 32 bits in steps of x.scale * scale.
+
+    A filter that is nothing beside its bias becomes zero, and the bias stays what it is.
+    `beside` is that bias and the observer of x, set when all observers are there.
+    """
+
+    beside: tuple[Any, Any] | None = None
+
+    def calculate_qparams(self) -> tuple[Any, Any]:
+        scale, zero = super().calculate_qparams()
+        if self.beside is not None:
+            bias, x = self.beside
+            least = bias.detach().abs().double() / (x.calculate_qparams()[0].double() * _MOST_BIAS)
+            if self.ch_axis == 1:  # of a transposed convolution, whose groups share scales
+                least = least.reshape(-1, len(scale)).amax(0)
+            scale = torch.maximum(scale, least.float())
+        return scale, zero
+
+
+def observer_of(module: Any) -> Any:
+    """The observer in a fake quantisation, which quantisation-aware training has around it."""
+    return getattr(module, "activation_post_process", module)
+
+
+def weight_spec(axis: int, *, training: bool) -> dict[str, Any]:
+    """Fields of a QuantizationSpec: int8, symmetric, a scale for each index of `axis`."""
+    observer = WeightObserver.with_args(eps=_LEAST)
+    if training:
+        observer = FakeQuantize.with_args(observer=WeightObserver, eps=_LEAST)
+    return {
+        "dtype": torch.int8,
+        "observer_or_fake_quant_ctr": observer,
+        "quant_min": -127,
+        "quant_max": 127,
+        "qscheme": torch.per_channel_symmetric,
+        "ch_axis": axis,
+    }
+
+
+def derived_bias(groups: int) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+    """The scales of a bias from those of input and weight, which `groups` share."""
+
+    def derive(observers: Sequence[Any]) -> tuple[Any, Any]:
+        (x, _), (w, _) = (o.calculate_qparams() for o in observers)
+        scale = (x * w).repeat(groups)
+        return scale, torch.zeros(len(scale), dtype=torch.int64)
+
+    return derive
+
+
+def derived_product(factor: float) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+    """Scale and zero point of x * factor: the same integers mean other numbers."""
+
+    def derive(observers: Sequence[Any]) -> tuple[Any, Any]:
+        scale, zero = observers[0].calculate_qparams()
+        return scale * factor, zero
+
+    return derive
