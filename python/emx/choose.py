@@ -25,6 +25,10 @@ from emx.target import Target
 MORE = {"default": 1.0, "small": 1.04, "min": 1.3}  # of the instructions of "default"
 
 
+# A layer by name; for each candidate what the arena needs at that step.
+Row = tuple[str, Sequence[tuple[int, Kernel]]]
+
+
 @dataclass(frozen=True)
 class Choice:
     """A kernel for each layer, and which layers run row by row. bound: no plan that keeps the order
@@ -40,36 +44,57 @@ def choose(graph: Graph, target: Target, options: Options) -> Plan:
     """The plan with the smallest arena that `options.ram` pays for, the cheapest of these."""
     wishes = Wishes(options.optimize, options.ram)
     offered = offer(graph, target, wishes, io_arena=options.io_arena)
-    best: Plan | None = None
+    best: tuple[Plan, Choice] | None = None
     for choice in sorted(_choices(offered, options), key=lambda c: (c.bound, c.cost)):
-        if best and best.arena_bytes <= choice.bound:
+        if best and best[0].arena_bytes <= choice.bound:
             break
         planned = plan(bind(offered, choice.picks, choice.group))
-        if best is None or planned.arena_bytes < best.arena_bytes:
-            best = planned
+        if best is None or planned.arena_bytes < best[0].arena_bytes:
+            best = planned, choice
     assert best is not None
+    return _faster(offered, *best)
+
+
+def _faster(offered: Offer, best: Plan, choice: Choice) -> Plan:
+    """The same layers row by row with as much scratch as the arena has room for."""
+    if choice.group is None:
+        return best
+    sizes = _scratches(choice.group)
+    first, last = 0, len(sizes)  # of the sizes that may do
+    while first < last:
+        middle = (first + last) // 2
+        picks = {**choice.picks, **_rows_within(offered, choice.group, sizes[middle])}
+        planned = plan(bind(offered, picks, choice.group))
+        if planned.arena_bytes > best.arena_bytes:
+            last = middle
+        else:
+            first = middle + 1
+            best = planned if cost(planned) < cost(best) else best
     return best
 
 
-def _choices(offered: Offer, options: Options) -> Iterator[Choice]:
+def cost(planned: Plan) -> int:
+    """Predicted instructions."""
+    return sum(step.kernel.cost for step in planned.program.steps)
+
+
+def _choices(offered: Offer, options: Options) -> list[Choice]:
     """For each way to run the first layers the picks that need least."""
     fastest = {layer.name: layer.fastest for layer in offered.layers}
     if options.ram == "default" and not options.input_rows:
-        yield Choice(fastest, None, 0, 0)
-        return
+        return [Choice(fastest, None, 0, 0)]
     most = MORE["min" if options.input_rows else options.ram]
     budget = int(most * sum(k.cost for k in fastest.values()))
     table = _table(offered)
-    if not options.input_rows:
-        yield from _cheapest(table, Choice({}, None, 0, 0), budget)
-    if options.input_rows or options.ram == "min":
-        streams = list(_streams(offered, fed=options.input_rows))
-        found = [c for s in streams for c in _cheapest(table, s, budget)]
-        if not found and options.input_rows:  # whatever it costs
-            found = [c for s in streams for c in _cheapest(table, s, sys.maxsize)]
-        if not found and options.input_rows:
-            raise _not_by_rows(offered)
-        yield from found
+    whole = [] if options.input_rows else list(_cheapest(table, Choice({}, None, 0, 0), budget))
+    if not options.input_rows and options.ram != "min":
+        return whole
+    found = list(_streams(offered, table, budget, fed=options.input_rows))
+    if not found and options.input_rows:  # whatever it costs
+        found = list(_streams(offered, table, sys.maxsize, fed=True))
+    if not found and options.input_rows:
+        raise _not_by_rows(offered)
+    return whole + found
 
 
 def _not_by_rows(offered: Offer) -> EmxError:
@@ -80,28 +105,44 @@ def _not_by_rows(offered: Offer) -> EmxError:
     )
 
 
-def _streams(offered: Offer, *, fed: bool) -> Iterator[Choice]:
-    """The first layers row by row: each group of them, with as much scratch as one of its kernels
-    takes."""
+def _streams(offered: Offer, table: Sequence[Row], budget: int, *, fed: bool) -> Iterator[Choice]:
+    """For each group of first layers that can run row by row: with the least scratch that the
+    budget pays for."""
     if fed and len(offered.graph.inputs) != 1:
         return
     for group in groups(offered, fed=fed):
-        names = [layer.name for layer in offered.layers[: len(group.rows)]]
-        for scratch in sorted({k.scratch_bytes for r in group.rows for k in r.kernels}):
-            kernels = [_within(r.kernels, scratch) for r in group.rows]
-            picks = dict(zip(names, kernels, strict=True))
-            rest = {layer.name: layer.fastest for layer in offered.layers[len(names) :]}
-            program = bind(offered, picks | rest, group)
-            yield Choice(picks, group, program.steps[0].kernel.cost, peaks(program)[0])
+        sizes = _scratches(group)
+        first, last = 0, len(sizes)
+        found: list[Choice] = []
+        while first < last:
+            middle = (first + last) // 2 if first else 0
+            choices = list(_cheapest(table, _stream(offered, group, sizes[middle]), budget))
+            found = choices or found
+            first, last = (first, middle) if choices else (middle + 1, last)
+        yield from found
 
 
-def _within(kernels: Sequence[Kernel], scratch: int) -> Kernel:
-    """The fastest that takes no more scratch, else what takes least."""
-    least = min(k.scratch_bytes for k in kernels)
-    return min((k for k in kernels if k.scratch_bytes <= max(least, scratch)), key=lambda k: k.cost)
+def _stream(offered: Offer, group: Group, scratch: int) -> Choice:
+    """The layers of the group; the others are still open."""
+    picks = _rows_within(offered, group, scratch)
+    rest = {layer.name: layer.fastest for layer in offered.layers if layer.name not in picks}
+    program = bind(offered, picks | rest, group)
+    return Choice(picks, group, program.steps[0].kernel.cost, peaks(program)[0])
 
 
-Row = tuple[str, Sequence[tuple[int, Kernel]]]
+def _scratches(group: Group) -> list[int]:
+    return sorted({k.scratch_bytes for r in group.rows for k in r.kernels})
+
+
+def _rows_within(offered: Offer, group: Group, scratch: int) -> dict[str, Kernel]:
+    """For each layer of the group the fastest kernel that takes no more scratch, else the one that
+    takes least."""
+    picks = {}
+    for layer, rows in zip(offered.layers, group.rows, strict=False):
+        least = min(k.scratch_bytes for k in rows.kernels)
+        fits = [k for k in rows.kernels if k.scratch_bytes <= max(least, scratch)]
+        picks[layer.name] = min(fits, key=lambda k: k.cost)
+    return picks
 
 
 def _table(offered: Offer) -> list[Row]:

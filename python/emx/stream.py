@@ -99,7 +99,7 @@ def stream_step(
 def build(plot: Plot) -> Result:
     """The stream with the least memory for its lines, if rows are made when they are needed."""
     order = _order(plot)
-    history = {name: _History.of(plot, order, name) for name in _lines(plot)}
+    history = _histories(plot, order)
     lines = {name: _line(plot, name, h) for name, h in history.items()}
     regions = [Region(("state",), state_bytes(len(lines)), _mask([(0, len(order))]))]
     regions += _line_regions(plot, order, lines, history)
@@ -176,33 +176,14 @@ class _History:
     made: tuple[int, ...]
     used: tuple[int, ...]
 
-    @staticmethod
-    def of(plot: Plot, order: Sequence[int], name: str) -> _History:
-        height = _height(plot, name)
-        made, used = [-1] * height, [-1] * height
-        done = [0] * len(plot.stages)
-        rows = 0
-        for now, stage in enumerate(order):
-            if stage == FEED:
-                writes = plot.fed
-            else:
-                writes = plot.stages[stage].step.writes
-                for line, span in reads(plot.stages[stage]):
-                    if line == name:
-                        first, last = span.rows(done[stage])
-                        used[first:last] = [now] * (last - first)
-                done[stage] += 1
-            if writes == name:
-                made[rows] = now
-                rows += 1
-        return _History(tuple(made), tuple(used))
-
     def kept(self) -> Iterator[int]:
         """For each row that is made: how many of those before it are still needed."""
+        oldest = 0
         for row, now in enumerate(self.made):
             if now >= 0:
-                old = (r for r in range(row) if self.used[r] > now)
-                yield row - next(old, row)
+                while oldest < row and self.used[oldest] <= now:
+                    oldest += 1
+                yield row - oldest
 
     def moves(self, line: Line) -> int:
         """How often the line has no room for the next row."""
@@ -217,6 +198,24 @@ class _History:
         """The calls during which there is something in the line, as a mask."""
         spans = ((a, max(a, b)) for a, b in zip(self.made, self.used, strict=True) if a >= 0)
         return _mask(spans)
+
+
+def _histories(plot: Plot, order: Sequence[int]) -> dict[str, _History]:
+    """Of all lines."""
+    heights = {name: _height(plot, name) for name in _lines(plot)}
+    made = {name: [-1] * height for name, height in heights.items()}
+    used = {name: [-1] * height for name, height in heights.items()}
+    done = dict.fromkeys(heights, 0)
+    taken = [tuple(reads(stage)) for stage in plot.stages]
+    for now, s in enumerate(order):
+        y = plot.fed if s == FEED else plot.stages[s].step.writes
+        assert y
+        for line, span in () if s == FEED else taken[s]:
+            first, last = span.rows(done[y])
+            used[line][first:last] = [now] * (last - first)
+        made[y][done[y]] = now
+        done[y] += 1
+    return {name: _History(tuple(made[name]), tuple(used[name])) for name in heights}
 
 
 def _mask(spans: Iterable[tuple[int, int]]) -> int:
