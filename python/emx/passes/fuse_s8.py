@@ -14,6 +14,7 @@ from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.linear_s8 import LinearS8
 from emx.ops.movement import Pad, Permute
 from emx.ops.pool2d_s8 import Pool2dS8
+from emx.ops.quantize import Dequantize
 from emx.ops.table_s8 import TableS8
 from emx.passes.fuse import padded, sides_of
 from emx.passes.rewrite import Edit, Rewriter, replaced
@@ -46,12 +47,21 @@ def _fuse_table(r: Rewriter, node: Node) -> Edit:
         op = TableS8(before.op.x, node.op.y)
         return [replaced(node, op, (before.inputs[0], r.constant(table.name, both)))]
     lo, hi = int(results.min()), int(results.max())
-    if not same_grid(node.op.x, node.op.y) or not _is_clamp(results, lo, hi):
+    same = same_grid(node.op.x, node.op.y)
+    if not (same or _is_private(r, x)) or not _is_clamp(results, lo, hi):
         return None
     if (lo, hi) == (-128, 127):
         return x
+    if not same:
+        return None
     clamped = _clamped(before.op, lo, hi) if before and r.only_use(x) else None
     return [replaced(node, clamped, before.inputs)] if before and clamped else None
+
+
+def _is_private(r: Rewriter, x: Value) -> bool:
+    """Whether nobody asks what the integers of x stand for: an output might, in another scale."""
+    readers = r.readers(x)
+    return readers is not None and not any(isinstance(op, Dequantize) for op in readers)
 
 
 def _is_clamp(results: Array, lo: int, hi: int) -> bool:

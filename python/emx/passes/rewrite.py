@@ -80,6 +80,7 @@ class Rewriter:
             edit = rule(self, node)
             changed |= edit is not None
             if isinstance(edit, Value):
+                edit = self._alias.get(edit.name, edit)
                 self._alias[node.output.name] = edit
                 self._uses[edit.name] = self._uses.get(edit.name, 0) + self._uses.get(
                     node.output.name, 0
