@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from emx.ir import Array, DType, Graph, Value
 from emx.load import load
 from emx.passes.integers import to_integers
 from emx.passes.rewrite import inverse
+from emx.quant import Quant
 from sampled import DECOMPOSED, call_torch
 
 _TIE = 1e-7  # steps within which a result lies half-way between two
@@ -48,29 +48,57 @@ def integer_graph(bundle: Bundle) -> Graph:
     return graph
 
 
-def compare_layers(bundle: Bundle, inputs: Sequence[Mapping[str, Array]]) -> list[Layer]:
-    """The layers of a quantised model that are integer, in order. `inputs`: by name."""
+def compare_layers(
+    bundle: Bundle, inputs: Sequence[Mapping[str, Array]], noise: int = 0
+) -> list[Layer]:
+    """The layers of a quantised model that are integer, in order. `inputs`: by name. What a layer
+    gives is changed by up to `noise` steps before others read it: then a background of one colour
+    does not count as so many results."""
     graph = integer_graph(bundle)
     twins = {n.output.eager.name: n.output for n in graph.nodes if n.output.eager}
+    random = np.random.default_rng(0)
     layers: dict[str, Layer] = {}
     for given in inputs:
-        twin = interpret(graph, [given[v.name] for v in graph.inputs])
-        known = {name: _as_in_pytorch(bundle, v, twin) for name, v in twins.items()}
+        results, read = _twin(graph, given, random, noise)
         run = _Run(bundle, given)
         for node in bundle.nodes:
             run.call(node)
-            if f"{DECOMPOSED}.quantize" in node.target and known.get(node.name) is not None:
-                run.compare(node, known[node.name], layers.setdefault(node.name, Layer(node.name)))
+            v = twins.get(node.name)
+            if v and v.name in results and f"{DECOMPOSED}.quantize" in node.target:
+                layer = layers.setdefault(node.name, Layer(node.name))
+                run.compare(node, _as_in_pytorch(node, v, results), layer)
+                run.replace(node, _as_in_pytorch(node, v, read))
     return list(layers.values())
 
 
-def _as_in_pytorch(bundle: Bundle, v: Value, twin: Mapping[str, Array]) -> Any:
-    """A value of the twin with the layout and type of PyTorch's tensor; None for floats."""
-    t = next(n.outputs[0] for n in bundle.nodes if v.eager and n.name == v.eager.name)
-    if v.type.dtype is not DType.S8 or v.eager is None:
-        return None
-    laid_out = twin[v.name].reshape([t.dims[p] for p in v.eager.perm])
-    data = laid_out.transpose(inverse(v.eager.perm))
+def _twin(
+    graph: Graph, inputs: Mapping[str, Array], random: np.random.Generator, noise: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What each integer node gives, and what the nodes behind it read."""
+    env = interpret(replace(graph, nodes=()), [inputs[v.name] for v in graph.inputs])
+    results: dict[str, Array] = {}
+    read: dict[str, Array] = {}
+    for n in graph.nodes:
+        v, y = n.output, n.op.reference(*(env[x.name] for x in n.inputs))
+        if v.type.dtype is DType.S8:
+            q = getattr(n.op, "y", getattr(n.op, "q", None)) if v.eager else None
+            change = random.integers(-noise, noise, y.shape, endpoint=True) if q else 0
+            results[v.name], y = y, np.clip(y + change, *_range(q)).astype(np.int8)
+            read[v.name] = y
+        env[v.name] = y
+    return results, read
+
+
+def _range(q: Quant | None) -> tuple[int, int]:
+    return (q.lo, q.hi) if q else (-128, 127)
+
+
+def _as_in_pytorch(node: AtenNode, v: Value, twin: Mapping[str, Array]) -> Array:
+    """A value of the twin with the layout and type of PyTorch's tensor."""
+    (t,), eager = node.outputs, v.eager
+    assert eager
+    laid_out = twin[v.name].reshape([t.dims[p] for p in eager.perm])
+    data = laid_out.transpose(inverse(eager.perm))
     return data if t.dtype is DType.S8 else (data.astype(np.int64) + 128).astype(np.uint8)
 
 
@@ -91,7 +119,6 @@ class _Run:
         self._wide.update(zip(node.output_names, (t.numpy() for t in wide), strict=False))
 
     def compare(self, node: AtenNode, twin: Array, layer: Layer) -> None:
-        """The calls after it get what the twin gave."""
         x, scale = node.args[:2]
         assert isinstance(x, Ref) and isinstance(scale, float)
         steps = self._wide[x.name] / scale
@@ -101,7 +128,10 @@ class _Run:
         layer.off += int((off[~tie] > 0).sum())
         layer.ties += int(tie.sum())
         layer.most = max(layer.most, int(off.max(initial=0)))
-        self._env[node.name] = self._wide[node.name] = np.ascontiguousarray(twin)
+
+    def replace(self, node: AtenNode, data: Array) -> None:
+        """What the calls behind a node get."""
+        self._env[node.name] = self._wide[node.name] = np.ascontiguousarray(data)
 
 
 def _wide(a: Array) -> Array:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks as PyTorch's quantizers convert them: integer inside, layer by layer PyTorch's."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from converted import MODELS, NETS, archive
+from emx import passes
+from emx.api import export
+from emx.bundle import Bundle
+from emx.interpret import outputs
+from emx.ir import Array
+from emx.load import load
+from emx.options import Options
+from emx.twin import quantised
+from per_layer import compare_layers
+
+pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+
+# Layers that the quantizer left in float between others: a mean of sums that it did not quantise.
+FLOATS = {"xnnpack": 0, "qat": 0, "x86": 2, "arm": 2}
+# Of results that are not PyTorch's but the neighbours: a bias of floats is rounded to the units of
+# the sums, which are coarse where all weights have one scale, or a channel's inputs are small.
+RATE = {"xnnpack": 2e-3, "qat": 4e-3, "x86": 2e-3, "arm": 2e-2}
+SMALL = {"xnnpack": 4e-3, "qat": 2e-2, "x86": 4e-3, "arm": 2e-2}  # of less than 1,000 outputs
+
+
+@cache
+def converted(net: str, form: str) -> Bundle:
+    return export(archive(net, form))
+
+
+def genuine(net: str, count: int) -> list[Array]:
+    return list(np.load(MODELS / f"{net}_calibration.npz")["x"][:count].astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FLOATS)
+@pytest.mark.parametrize("net", NETS)
+def test_layers_are_those_of_pytorch(net: str, form: str) -> None:
+    bundle = converted(net, form)
+    ((name, t),) = bundle.inputs
+    inputs = [{name: x.reshape(t.dims)} for x in genuine(net, 8)]
+    layers = compare_layers(bundle, inputs, noise=3)
+    assert max(layer.most for layer in layers) <= 1
+    for layer in layers:
+        few = layer.size / len(inputs) < 1000
+        allowed = (SMALL if few else RATE)[form] * layer.size
+        assert layer.off <= allowed + 3 * allowed**0.5, layer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FLOATS)
+@pytest.mark.parametrize("net", NETS)
+def test_no_floats_are_left_inside(net: str, form: str) -> None:
+    graph = passes.run(load(converted(net, form)), Options())
+    inside = [f.reason for f in graph.float_layers if f.inside]
+    assert len(inside) <= FLOATS[form], inside
+    assert graph.quants[graph.inputs[0].name].dtype is graph.inputs[0].type.dtype
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FLOATS)
+@pytest.mark.parametrize("net", ["kws", "ic", "vww"])
+def test_classes_are_those_of_pytorch(net: str, form: str) -> None:
+    bundle = converted(net, form)
+    graph = passes.run(load(bundle), Options())
+    (v,), (want,) = graph.inputs, bundle.vectors.outputs.values()
+    for x, y in zip(bundle.vectors.inputs[v.name], want, strict=True):
+        (got,) = outputs(graph, [quantised(graph, v, x)])
+        assert got.argmax() == y.argmax()
