@@ -28,7 +28,8 @@ _Form = tuple[Array, Array]  # a and b of a * x + b
 def pointwise(s: Site) -> list[Node]:
     op = s.node.op
     assert isinstance(op, Pointwise)
-    if op.expr in _BINARY and all(map(s.is_quantised, s.node.inputs)):
+    both = len(s.node.inputs) == 2  # 1.0, a number, equals the operand 1
+    if both and op.expr in _BINARY and all(map(s.is_quantised, s.node.inputs)):
         (a, qa), (b, qb) = (s.quantised(v) for v in s.node.inputs)
         return [s.last(BinaryS8(_BINARY[op.expr], qa, qb, s.y, s.y.lo, s.y.hi), a, b)]
     try:

@@ -116,6 +116,13 @@ def _rise(r: Rewriter, node: Node, q: Quant) -> Edit:
     return [*inner.values(), Node(op, inputs, node.outputs, made.origin)]
 
 
+def _picks(node: Node) -> Call | None:
+    """The call, if it picks elements of tensors; 1.0, a number, equals the operand 1."""
+    assert isinstance(node.op, Pointwise)
+    expr = node.op.expr
+    return expr if expr in (*_BOTH, _CHOICE) and len(node.inputs) == len(expr.args) else None
+
+
 def _eager_before(node: Node, made: Node) -> Eager | None:
     """PyTorch's tensor, which is that of `node`, as it lies before `made` moved it. What a reshape
     leaves of it has another rank, so that no permute is mistaken for one of its axes."""
@@ -173,7 +180,7 @@ def _moved(node: Node) -> range:
     if isinstance(node.op, Concat):
         return range(len(node.inputs))
     if isinstance(node.op, Pointwise):
-        return range(1, 3) if node.op.expr == _CHOICE else range(len(node.inputs))
+        return range(1, 3) if _picks(node) == _CHOICE else range(len(node.inputs))
     return range(1)
 
 
@@ -199,7 +206,7 @@ def _of_integers(node: Node, q: Quant) -> Op | None:
     if isinstance(op, Reduce) and op.row in ("amax", "amin"):
         return ReduceS8(op.row, op.axes, op.keepdim, q, q)
     if isinstance(op, Pointwise):
-        return op if op.expr in (*_BOTH, _CHOICE) else None
+        return op if _picks(node) else None
     return op if isinstance(op, Movement | Reshape | Concat | Gather | TakeAlong) else None
 
 
