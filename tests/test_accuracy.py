@@ -16,8 +16,10 @@ import emx
 from emx import accuracy
 from emx.accuracy import AccuracyReport, DataSet, InPyTorch, Score, in_parts, read_dataset, score
 from emx.build import TooLarge, find_machine
-from emx.ir import Array, TensorType
-from emx.noise import LayerNoise, layer_noise
+from emx.ir import Array, Origin, TensorType
+from emx.noise import LayerNoise, Source, layer_noise, sources
+from emx.ops.quantize import Dequantize, Quantize
+from emx.ops.softmax import Softmax
 from emx.ops.table_s8 import TableS8
 from emx.twin import run_twin
 from test_distances import island
@@ -137,7 +139,7 @@ def test_int8_outputs_are_scored_as_what_they_stand_for(tmp_path: Path) -> None:
 # ---- Noise ----
 
 TWO = chain("two", TableS8(QX, QY), TableS8(QX, QY), quants=(QX, QY))
-STEPS = {"table_s8_0": QY, "table_s8_1": QY}
+MADE = {"table_s8_0": Source(QY, "one"), "table_s8_1": Source(QY, "body.two")}
 
 
 def sigmoid(x: Array) -> Array:
@@ -157,9 +159,9 @@ def floats() -> list[dict[str, Array]]:
 
 def test_noise_of_layers() -> None:
     inputs = [{"x": x} for x in vectors().inputs["x"]]
-    second, first = layer_noise(TWO, STEPS, inputs, floats())
-    assert (first.name, first.source) == ("table_s8_0", "net.py:1")
-    assert (second.name, second.source) == ("table_s8_1", "net.py:2")
+    second, first = layer_noise(TWO, MADE, inputs, floats())
+    assert (first.name, first.module, first.source) == ("table_s8_0", "one", "net.py:1")
+    assert (second.name, second.module, second.source) == ("table_s8_1", "body.two", "net.py:2")
     exact = np.concatenate([f["table_s8_0"] for f in floats()])
     error = QY.dequantise(sigmoid_by_hand(QX.quantise(vectors().inputs["x"]))) - exact.reshape(
         COUNT, 2, N // 2
@@ -170,6 +172,16 @@ def test_noise_of_layers() -> None:
     assert second.sqnr_db == pytest.approx(10 * np.log10(power / (COUNT * N / 16)), abs=0.5)
 
 
+def test_the_module_of_a_layer_is_that_before_a_function() -> None:
+    graph = chain("any", Quantize(QX), Dequantize(QX), Softmax(1), Softmax(1), Quantize(QY))
+    modules = ("", "", "body.fc", "", "")
+    nodes = [replace(n, origin=Origin(m)) for n, m in zip(graph.nodes, modules, strict=True)]
+    assert sources(graph.with_nodes(nodes)) == {
+        "quantize_0": Source(QX, ""),
+        "quantize_4": Source(QY, "body.fc"),
+    }
+
+
 def test_own_noise_leaves_out_that_of_the_layers_before() -> None:
     """The first layer is far off; the second is right for what the float model has there."""
     given = floats()
@@ -177,16 +189,16 @@ def test_own_noise_leaves_out_that_of_the_layers_before() -> None:
         f["table_s8_0"] = f["table_s8_0"] * 0.5
         f["table_s8_1"] = sigmoid(QX.dequantise(QY.quantise(f["table_s8_0"])))
     inputs = [{"x": x} for x in vectors().inputs["x"]]
-    found = {n.name: n for n in layer_noise(TWO, STEPS, inputs, given)}
+    found = {n.name: n for n in layer_noise(TWO, MADE, inputs, given)}
     assert found["table_s8_0"].sqnr_db == found["table_s8_0"].own_sqnr_db < 3
     assert found["table_s8_1"].own_sqnr_db > 30 > found["table_s8_1"].sqnr_db
 
 
 def test_layers_that_the_float_model_does_not_have() -> None:
     inputs = [{"x": x} for x in vectors().inputs["x"]]
-    (only,) = layer_noise(TWO, STEPS, inputs, [{"table_s8_0": f["table_s8_0"]} for f in floats()])
+    (only,) = layer_noise(TWO, MADE, inputs, [{"table_s8_0": f["table_s8_0"]} for f in floats()])
     assert only.name == "table_s8_0"
-    assert layer_noise(TWO, STEPS, inputs, [{}] * COUNT) == ()
+    assert layer_noise(TWO, MADE, inputs, [{}] * COUNT) == ()
     assert layer_noise(TWO, {}, inputs, floats()) == ()
 
 
@@ -233,7 +245,7 @@ def test_pytorchs_scores_come_first() -> None:
     x, y = vectors().inputs["x"], run_twin(TWO, vectors()).outputs["y"]
     data = DataSet({"x": x}, None, QY.dequantise(y))
     known = InPyTorch(QY.dequantise(y) + 1, QY.dequantise(y), floats())
-    found = accuracy.evaluate(TWO, STEPS, data, lambda m, i: QY.dequantise(y), "host", None, known)
+    found = accuracy.evaluate(TWO, MADE, data, lambda m, i: QY.dequantise(y), "host", None, known)
     assert [s.who for s in found.scores] == ["PyTorch, float", "PyTorch, quantised", "C on host"]
     assert found.scores[0].mse == pytest.approx(1) and found.scores[1].mse == 0
     assert len(found.layers) == 2

@@ -15,8 +15,7 @@ from emx.compare import columns, compare, finite_or_null
 from emx.errors import EmxError
 from emx.exporter.inputs import Signature, batches
 from emx.ir import Array, Graph
-from emx.noise import LayerNoise, layer_noise
-from emx.quant import Quant
+from emx.noise import LayerNoise, Source, layer_noise
 from emx.testrun import run_test
 from emx.twin import Expected
 from emx.verifier import device_outputs
@@ -201,7 +200,7 @@ RunInC = Callable[[str, Mapping[str, Array]], Array]
 
 def evaluate(
     graph: Graph,
-    steps: Mapping[str, Quant],
+    made: Mapping[str, Source],
     data: DataSet,
     run_in_c: RunInC,
     target: str,
@@ -217,7 +216,7 @@ def evaluate(
         some = data if machine == "host" else data.first(samples or BOARD_SAMPLES)
         scores.append(score(f"C on {machine}", run_in_c(machine, some.inputs), some))
     inputs = [{name: a[k] for name, a in data.inputs.items()} for k in range(len(known.layers))]
-    return AccuracyReport(tuple(scores), layer_noise(graph, steps, inputs, known.layers))
+    return AccuracyReport(tuple(scores), layer_noise(graph, made, inputs, known.layers))
 
 
 Emit = Callable[[Path, Mapping[str, Array]], Expected]

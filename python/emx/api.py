@@ -25,7 +25,7 @@ from emx.errors import EmxError
 from emx.exporter import export
 from emx.ir import Array, Graph
 from emx.load import load
-from emx.noise import steps_of
+from emx.noise import sources
 from emx.options import Options
 from emx.select import own_outputs
 from emx.target import TARGETS, Target, find_target
@@ -151,7 +151,7 @@ def evaluate(
 
         return dequantised(q, in_parts(where, bundle.name, emit_test, inputs))
 
-    return _evaluate(graph, steps_of(loaded), data, run_in_c, target, samples, pytorch)
+    return _evaluate(graph, sources(loaded), data, run_in_c, target, samples, pytorch)
 
 
 def bench(

@@ -10,8 +10,8 @@ import numpy as np
 
 from emx.compare import decibel
 from emx.interpret import interpret
-from emx.ir import Array, DType, Graph, Value
-from emx.ops.quantize import Quantize
+from emx.ir import Array, DType, Graph, Node, Value
+from emx.ops.quantize import Dequantize, Quantize
 from emx.quant import Quant
 from emx.twin import quantised
 
@@ -31,22 +31,41 @@ class LayerNoise:
     own_sqnr_db: float
 
 
-def steps_of(loaded: Graph) -> dict[str, Quant]:
-    """Name of a quantised value -> what it stands for; `loaded` is the graph before all passes.
-    What PyTorch has as uint8 is int8 in emx, 128 less."""
+@dataclass(frozen=True)
+class Source:
+    """What a quantised value of PyTorch's model stands for, and the module that computes it."""
+
+    quant: Quant
+    module: str
+
+
+def sources(loaded: Graph) -> dict[str, Source]:
+    """By the name of the quantised value; `loaded` is the graph before all passes. What PyTorch has
+    as uint8 is int8 in emx, 128 less."""
+    makers = loaded.producers()
     found = {}
     for n in loaded.nodes:
         if isinstance(n.op, Quantize):
             q = n.op.q
             if q.dtype is DType.U8:
                 q = replace(q, zero=q.zero - 128, dtype=DType.S8, lo=q.lo - 128, hi=q.hi - 128)
-            found[n.output.name] = q
+            found[n.output.name] = Source(q, _module(n, makers))
     return found
+
+
+def _module(n: Node, makers: Mapping[str, Node]) -> str:
+    """That of the last operator up to here that lies in one: of the layer before an activation
+    function that forward() calls."""
+    while not n.origin.module and n.inputs[0].name in makers:
+        n = makers[n.inputs[0].name]
+        if isinstance(n.op, Dequantize):
+            return ""
+    return n.origin.module
 
 
 def layer_noise(
     graph: Graph,
-    steps: Mapping[str, Quant],
+    made: Mapping[str, Source],
     inputs: Sequence[Mapping[str, Array]],
     floats: Sequence[Mapping[str, Array]],
 ) -> tuple[LayerNoise, ...]:
@@ -55,7 +74,7 @@ def layer_noise(
     powers: dict[str, Array] = {}  # of signal, noise, its own noise
     for given, values in zip(inputs, floats, strict=True):
         xs = [quantised(graph, v, given[v.name]) for v in graph.inputs]
-        known = {n.output.name: _exact(n.output, steps, values) for n in graph.nodes}
+        known = {n.output.name: _exact(n.output, made, values) for n in graph.nodes}
         exact = {name: k for name, k in known.items() if k}
         right = {name: q.quantise(x) for name, (q, x) in exact.items()}
         whole, alone = interpret(graph, xs), interpret(graph, xs, right)
@@ -66,23 +85,24 @@ def layer_noise(
     for n in graph.nodes:
         if n.output.name in powers:
             signal, noise, own = powers[n.output.name]
-            name = (n.output.eager or n.output).name.removesuffix(".0")
-            where = (name, n.origin.module, n.origin.source)
+            assert n.output.eager
+            name = n.output.eager.name
+            where = (name, made[n.output.eager.name].module, n.origin.source)
             rows.append(LayerNoise(*where, decibel(signal, noise), decibel(signal, own)))
     return tuple(sorted(rows, key=lambda r: r.sqnr_db))
 
 
 def _exact(
-    v: Value, steps: Mapping[str, Quant], values: Mapping[str, Array]
+    v: Value, made: Mapping[str, Source], values: Mapping[str, Array]
 ) -> tuple[Quant, Array] | None:
     """What a quantised value stands for, and the float model's value as it lies in `v`; None where
     there is no such value."""
     if v.eager is None or v.type.dtype is DType.F32:
         return None
-    q, x = steps.get(v.eager.name), values.get(v.eager.name)
-    if q is None or x is None or x.size != v.type.size:
+    source, x = made.get(v.eager.name), values.get(v.eager.name)
+    if source is None or x is None or x.size != v.type.size:
         return None
-    return q, x.transpose(v.eager.perm).reshape(v.type.dims).astype(np.float64)
+    return source.quant, x.transpose(v.eager.perm).reshape(v.type.dims).astype(np.float64)
 
 
 def _power(x: Array) -> float:
