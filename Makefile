@@ -24,6 +24,7 @@ demo: setup-demo $(FIRMWARE)/model.pt2
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure
 	cmake --build $(BUILD) --target run
+	$(VENV_PYTHON) $(FIRMWARE)/compare.py
 
 $(FIRMWARE)/model.pt2: $(FIRMWARE)/train.py | setup-demo
 	$(VENV_PYTHON) $<
@@ -55,4 +56,4 @@ setup-demo setup-test: setup-%:
 	@PYTHON="$(PYTHON)" scripts/setup $*
 
 clean:
-	rm -rf build $(FIRMWARE)/model.pt2 $(FIRMWARE)/held_out.h
+	rm -rf build $(addprefix $(FIRMWARE)/, model.pt2 calibration.npz held_out.h held_out.npz)

@@ -16,6 +16,7 @@ import emx
 from emx.build import board_names
 
 ROOT = Path(__file__).resolve().parents[1]
+MADE = ("model.pt2", "calibration.npz", "held_out.h", "held_out.npz")  # by train.py
 pytestmark = pytest.mark.slow
 
 
@@ -36,7 +37,7 @@ def configure(source: Path, build: Path, *options: str) -> str:
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the examples with the network trained."""
     copy = tmp_path_factory.mktemp("a copy") / "examples"
-    ignored = shutil.ignore_patterns("model.pt2", "held_out.h", "build", "bazel-*")
+    ignored = shutil.ignore_patterns(*MADE, "build", "bazel-*")
     shutil.copytree(ROOT / "examples", copy, ignore=ignored)
     assert "held-out digits" in run(sys.executable, copy / "firmware" / "train.py")
     return copy
@@ -46,16 +47,18 @@ def test_firmware_recognises_what_pytorch_does(examples: Path) -> None:
     build, toolchain = examples / "build m4", ROOT / "toolchains" / "cortex-m4.cmake"
     configure(examples / "firmware", build, f"--toolchain={toolchain}")
     run("cmake", "--build", build)
-    assert "100% tests passed, 0 tests failed out of 2" in run("ctest", "--test-dir", build)
+    assert "100% tests passed, 0 tests failed out of 3" in run("ctest", "--test-dir", build)
 
     printed = run("cmake", "--build", build, "--target", "run")
     figures = re.search(
-        r"(\d+) held-out digits: the board recognises (\d+), PyTorch (\d+)", printed
+        r"(\d+) held-out digits: the board recognises (\d+), with int8 (\d+), PyTorch (\d+)",
+        printed,
     )
     assert figures
-    held_out, board, pytorch = map(int, figures.groups())
+    held_out, board, int8, pytorch = map(int, figures.groups())
     assert abs(board - pytorch) <= 1
     assert board > 0.97 * held_out
+    assert board - int8 <= 0.005 * held_out
 
     # The program itself must notice a worse accuracy.
     data = examples / "firmware" / "held_out.h"
@@ -66,16 +69,41 @@ def test_firmware_recognises_what_pytorch_does(examples: Path) -> None:
     data.write_text(text)
 
 
+def test_int8_beside_float(examples: Path) -> None:
+    printed = run(sys.executable, examples / "firmware" / "compare.py", "mps2-an386")
+    rows = [re.split(r"  +", line) for line in printed.splitlines()[-5:]]
+    assert rows[0] == ["mps2-an386", "float", "int8"]
+    figures = {
+        what: [float(n.strip(" %").replace(",", "")) for n in row] for what, *row in rows[1:]
+    }
+    floats, int8 = figures["accuracy"]
+    assert floats > 97 and floats - int8 <= 0.5
+    for what, least in (("flash, bytes", 2), ("RAM, bytes", 2.5), ("instructions a digit", 1.3)):
+        floats, int8 = figures[what]
+        assert floats > least * int8, what
+
+
 @pytest.mark.parametrize("board", board_names())
 def test_the_network_on_every_board(examples: Path, board: str) -> None:
     report = emx.verify(digits(examples), target=board, layers=True)
     assert report.ok, str(report)
     assert all(layer.rel <= 1e-5 for layer in report.layers)
+    exact = emx.verify(digits_int8(examples), target=board, layers=True)
+    assert exact.ok, str(exact)
+    assert all(layer.max_abs == 0 for layer in (*exact.outputs, *exact.layers))
+    assert exact.distances and all(layer.steps <= 1 for layer in exact.distances.layers)
 
 
 @cache
 def digits(examples: Path) -> emx.Bundle:
     return emx.export(examples / "firmware" / "model.pt2", name="digits")
+
+
+@cache
+def digits_int8(examples: Path) -> emx.Bundle:
+    calibration = examples / "firmware" / "calibration.npz"
+    model = examples / "firmware" / "model.pt2"
+    return emx.export(model, name="digits_int8", quantize="int8", calibration=calibration)
 
 
 def test_host_program(examples: Path) -> None:
@@ -89,7 +117,7 @@ def test_host_program(examples: Path) -> None:
 
 
 def test_firmware_without_a_model_says_how_to_get_it(tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns("model.pt2", "held_out.h")
+    ignored = shutil.ignore_patterns(*MADE)
     source = shutil.copytree(ROOT / "examples" / "firmware", tmp_path / "firmware", ignore=ignored)
     directory = f"-Demx_DIR={ROOT / 'cmake'}"
     said = run("cmake", "-S", source, "-B", tmp_path / "build", directory, ok=False)

@@ -4,12 +4,15 @@
     python train.py
 
 writes beside this file
-  model.pt2    the trained network, exported; what emx_add_model() takes
-  held_out.h   images the network has never seen, their labels, and how many PyTorch gets right
+  model.pt2         the trained network, exported; what emx_add_model() takes
+  calibration.npz   some of the images it was trained on, for the int8 build
+  held_out.h        images it has never seen, their labels, and how many PyTorch gets right
+  held_out.npz      the same for compare.py and emx verify --dataset
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 EPOCHS, BATCH = 15, 64
+CALIBRATION = 128
 
 
 class Digits(nn.Module):
@@ -85,7 +89,9 @@ def main() -> None:
 
     example = (held_out_grey[:1].float() / 16,)
     torch.export.save(torch.export.export(net, example), HERE / "model.pt2")
+    np.savez(HERE / "calibration.npz", image=train_grey[:CALIBRATION].float() / 16)
     write_held_out(HERE / "held_out.h", held_out_grey, held_out_labels, correct)
+    np.savez(HERE / "held_out.npz", image=held_out_grey.float() / 16, label=held_out_labels)
 
 
 if __name__ == "__main__":
