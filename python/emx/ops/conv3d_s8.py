@@ -21,7 +21,7 @@ from emx.ir import Array, DType, Node, Op, TensorType
 from emx.kernel import Kernel, Param, Trace
 from emx.packing_s8 import STAGED, Weighted, pack_weights, padded_depth
 from emx.quant import Quant, requantise
-from emx.sample import Sample
+from emx.sample import P, Q, Sample, W
 from emx.target import Target
 
 
@@ -137,4 +137,11 @@ def _pairs(spread: int, out_w: int) -> Sequence[list[int]]:
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+_C, _T = "aten.conv3d.default", "aten.conv_transpose2d.input"
+
+SAMPLES = (
+    Sample(_T, Q(1, 1, 1, 1), W(1, 1, 1, 1, axis=1), P(1), [2, 2], y=(0.05, 0)),
+    Sample(_T, Q(1, 3, 4, 9, zero=-128), W(3, 5, 2, 2, axis=1), P(5), [2, 2], y=(0.06, -20)),
+    Sample(_T, Q(2, 4, 5, 6), W(4, 6, 4, 4, axis=1), P(6), [2, 2], [1, 1], y=(0.11, 3)),
+    Sample(_C, Q(2, 3, 4, 5, 9), W(4, 3, 2, 3, 3), P(4), [1, 2, 1], [0, 1, 2], y=(0.2, 0)),
+)

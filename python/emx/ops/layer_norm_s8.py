@@ -19,7 +19,7 @@ from emx.fixed import high, normalise_even, rsqrt
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Trace
 from emx.quant import Quant
-from emx.sample import Sample
+from emx.sample import P, Q, Sample
 
 MAX_LENGTH = 1 << 16
 _FRACTION = 14  # bits of V + E; even
@@ -111,4 +111,9 @@ class LayerNormS8(Op):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.layer_norm.default", Q(1), [1], y=(0.03, 0)),
+    Sample("aten.layer_norm.default", Q(3, 5, 8, zero=11), [8], P(8), P(8), y=(0.02, -3)),
+    Sample("aten.layer_norm.default", Q(2, 3, 4, scale=1e-3), [3, 4], P(3, 4), None, y=(0.03, 0)),
+    Sample("aten.rms_norm.default", Q(3, 33, zero=-128), [33], P(33), 1e-3, y=(0.02, 0)),
+)

@@ -14,7 +14,7 @@ from emx.ir import Array, DType, Node, TensorType, Unsupported
 from emx.kernel import Kernel, Wishes
 from emx.packing_s8 import BLOCK, STAGED, padded_depth
 from emx.quant import Multiplier, Quant, left_shifts, requantise
-from emx.sample import Sample
+from emx.sample import Q, Sample
 from emx.target import Target
 from emx.view import Strided, View, batch_loops
 
@@ -109,4 +109,8 @@ class MatMulS8(Strided):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.matmul.default", Q(1, 1), Q(1, 1), y=(0.1, 0)),
+    Sample("aten.matmul.default", Q(2, 1, 5, 4, zero=8), Q(3, 4, 6, zero=-30), y=(0.17, 9)),
+    Sample("aten.bmm.default", Q(3, 6, 35, zero=-128), Q(3, 35, 9), y=(0.53, 2)),
+)

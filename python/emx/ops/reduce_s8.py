@@ -15,7 +15,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel
 from emx.pointwise import right_aligned
 from emx.quant import Multiplier, Quant, requantise_even
-from emx.sample import Sample
+from emx.sample import Q, Sample
 from emx.view import merged
 
 MAX_RANK = 4
@@ -84,4 +84,10 @@ class ReduceS8(Op):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.mean.dim", Q(1, 1), [0, 1], y=(0.05, 0)),
+    Sample("aten.mean.dim", Q(2, 3, 4, 5, zero=-9), [1, -1], True, y=(0.017, 3)),
+    Sample("aten.sum.dim_IntList", Q(3, 4, 20), [0, 2], y=(0.9, -5)),
+    Sample("aten.amax.default", Q(5, 6), [1], y=(0.03, 60)),
+    Sample("aten.amin.default", Q(5, 6), [0], True, y=(0.07, 6)),
+)

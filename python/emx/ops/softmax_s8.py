@@ -18,7 +18,7 @@ from emx.fixed import log2, normalise, reciprocal
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Trace
 from emx.quant import Multiplier, Quant
-from emx.sample import Sample
+from emx.sample import Q, Sample
 
 
 def powers_of(x: Quant) -> Array:
@@ -113,4 +113,9 @@ def _column_order(outer: int, length: int, inner: int) -> Trace:
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.softmax.int", Q(1, 1), -1, y=(1 / 256, -128)),
+    Sample("aten.softmax.int", Q(3, 10, scale=0.1, zero=7), 1, y=(1 / 256, -128)),
+    Sample("aten.softmax.int", Q(2, 5, 3), 1, y=(0.003, -90)),
+    Sample("aten.log_softmax.int", Q(3, 10, scale=0.1), 1, y=(0.11, 100)),
+)

@@ -14,7 +14,7 @@ from emx.ir import Array, DType, Node, Op, TensorType
 from emx.kernel import Kernel, Rows, Trace, Wishes
 from emx.quant import Quant
 from emx.rows import elementwise_rows
-from emx.sample import Sample
+from emx.sample import Q, Sample
 from emx.target import Target
 
 
@@ -69,4 +69,8 @@ class TableS8(Op):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.tanh.default", Q(1, scale=0.02), y=(1 / 128, 0)),
+    Sample("aten.gelu.default", Q(3, 37, zero=9), y=(0.03, -121)),
+    Sample("aten.mul.Scalar", Q(2, 3, 5, zero=-128), 0.3, y=(0.05, -128)),
+)
