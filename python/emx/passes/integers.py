@@ -29,6 +29,7 @@ from emx.ops.rms_norm import RmsNorm
 from emx.ops.rnn import Recurrent
 from emx.ops.softmax import Softmax
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
+from emx.passes.integer_mixed import is_mixed, mixed_conv2d, mixed_linear
 from emx.passes.integer_pointwise import in_other_steps, pointwise, table
 from emx.passes.integer_rnn import recurrent
 from emx.passes.integer_weights import weighted
@@ -75,7 +76,7 @@ def _integer(r: Rewriter, node: Node) -> list[Node]:
     made = r.made_by(x)
     if made is None:
         raise Unsupported("it is an input of the model", "run with int8 inputs: --io int8")
-    if y.dtype is not DType.S8:
+    if y.dtype is not DType.S8 and (y.dtype is not DType.S16 or type(made.op) not in _WIDE):
         raise Unsupported(f"its result is quantised to {y.dtype.value}", "quantise it to int8")
     if not isinstance(made.op, Dequantize) and not r.all_read(x, Quantize):
         raise Unsupported(
@@ -99,6 +100,8 @@ def _conv2d(s: Site) -> list[Node]:
     x, w, b, *rest = s.node.inputs
     image, q = s.quantised(x)
     y = narrowed(s.y, op.lo, op.hi)
+    if is_mixed(s.r, w, q):
+        return mixed_conv2d(s, image, q, y)
     skip = [s.quantised(v) for v in rest]
     direct = skip[0][1] if skip else None
     parameters = weighted(s.r, w, b, q, y, _reach(direct, y))
@@ -118,6 +121,8 @@ def _linear(s: Site) -> list[Node]:
     x, w, b, *rest = s.node.inputs
     row, q = s.quantised(x)
     y = narrowed(s.y, op.lo, op.hi)
+    if is_mixed(s.r, w, q):
+        return mixed_linear(s, row, q, y)
     if not rest:
         return [s.last(LinearS8(q, y, y.lo, y.hi), row, *weighted(s.r, w, b, q, y))]
     skip, direct = s.quantised(rest[0])
@@ -185,6 +190,8 @@ def _norm(s: Site) -> list[Node]:
     values = [s.r.constant(f"{weight.name}.{k}", v) for k, v in (("folded", m), ("shift", c))]
     return [s.last(LayerNormS8(op.eps, shift, q, s.y, centred), x, *values)]
 
+
+_WIDE = (Conv2d, Linear)  # also of int16
 
 _CONVERTERS: Mapping[type[Op], Callable[[Site], list[Node]]] = {
     Conv2d: _conv2d,
