@@ -28,12 +28,6 @@ FLOATS = {"emx": 0, "xnnpack": 0, "qat": 0, "x86": 2, "arm": 2}
 RATE = {"emx": 2e-5, "xnnpack": 2e-3, "qat": 4e-3, "x86": 2e-3, "arm": 2e-2}
 # The same of layers of less than 1,000 outputs.
 SMALL = {"emx": 2e-5, "xnnpack": 4e-3, "qat": 2e-2, "x86": 4e-3, "arm": 2e-2}
-    "emx": 2e-5,
-    "xnnpack": 4e-3,
-    "qat": 2e-2,
-    "x86": 4e-3,
-    "arm": 2e-2,
-}  # of less than 1,000 outputs
 
 
 @cache
