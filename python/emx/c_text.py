@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -33,17 +33,58 @@ def _c_element(v: Param, place: str | None) -> str:
 def initialiser(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
     """Lines of an initialiser: what belongs together stands together, with its names."""
     rows = []
-    for fields in _rows(kernel, varying):
+    for fields in _rows(kernel, list(kernel.params), varying):
         values = ", ".join(_c_value(kernel.params[f], f, varying) for f in fields)
         rows.append((f"{values},", "" if set(fields) <= set(varying) else ", ".join(fields)))
     return aligned_comments(rows)
 
 
-def _rows(kernel: Kernel, varying: Sequence[str]) -> list[list[str]]:
-    """Fields of up to four numbers; x_row, x_col and x_chan, or lo and hi, are not torn apart."""
+def values(kernel: Kernel, chosen: Sequence[str]) -> list[str]:
+    """Lines of an initialiser of a struct that has the fields `chosen` only."""
+    rows = _rows(kernel, chosen, ())
+    lines = [", ".join(_c_element(kernel.params[f], None) for f in fields) for fields in rows]
+    return aligned_comments(
+        [(f"{line},", ", ".join(f)) for line, f in zip(lines, rows, strict=True)]
+    )
+
+
+def declarations(kernels: Sequence[Kernel], chosen: Sequence[str]) -> list[str]:
+    """The fields `chosen` as members of a struct that can hold the values of all `kernels`."""
+    lines = []
+    for fields in _rows(kernels[0], chosen, ()):
+        typed = [(_type([k.params[f] for k in kernels]), f) for f in fields]
+        for kind, group in groupby(typed, lambda t: t[0]):
+            names = (f + _extents(kernels[0].params[f]) for _, f in group)
+            lines.append(f"{kind} {', '.join(names)};")
+    return lines
+
+
+def _type(values: Sequence[Param]) -> str:
+    flat = list(_flat(tuple(values)))
+    if any(isinstance(v, float) for v in flat):
+        return "float"
+    return "int32_t" if all(-(1 << 31) <= v < 1 << 31 for v in flat) else "int64_t"
+
+
+def _flat(v: Param) -> Iterator[int | float]:
+    if isinstance(v, tuple):
+        for x in v:
+            yield from _flat(x)
+    else:
+        yield v
+
+
+def _extents(v: Param) -> str:
+    """[2][3] of an array of arrays; nothing of a number."""
+    return f"[{len(v)}]{_extents(v[0])}" if isinstance(v, tuple) else ""
+
+
+def _rows(kernel: Kernel, chosen: Sequence[str], varying: Sequence[str]) -> list[list[str]]:
+    """The fields `chosen`, up to four numbers in a row; x_row, x_col and x_chan, or lo and hi, are
+    not torn apart."""
     rows: list[list[str]] = []
     width = 0
-    for _, group in groupby(kernel.params, lambda f: "lo" if f == "hi" else f.partition("_")[0]):
+    for _, group in groupby(chosen, lambda f: "lo" if f == "hi" else f.partition("_")[0]):
         fields = list(group)
         sizes = [_numbers(kernel.params[f]) for f in fields]
         if max(sizes) > 1 and not set(fields).isdisjoint(varying):
@@ -59,7 +100,7 @@ def _rows(kernel: Kernel, varying: Sequence[str]) -> list[list[str]]:
 
 
 def _numbers(v: Param) -> int:
-    return sum(map(_numbers, v)) if isinstance(v, tuple) else 1
+    return len(list(_flat(v)))
 
 
 def aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:

@@ -19,17 +19,19 @@ from emx.blob import HEADER_BYTES, Blob, byte_rows, code_hash, header, literals
 from emx.c_text import (
     aligned_comments,
     comment,
+    declarations,
     initialiser,
     mentions,
     port,
     prototype,
+    values,
 )
 from emx.emit_stream import feed_context, stream_call, stream_context
 from emx.errors import EmxError
 from emx.ir import Array, DType, Origin, TensorType
 from emx.kernel import Kernel, Scalar
 from emx.options import Options
-from emx.program import ALIGN, Buffer, Instance, Plan, Step, padded
+from emx.program import ALIGN, Buffer, Instance, Plan, Program, Step, padded
 from emx.report import manifest, summary, table
 from emx.target import Tile
 from emx.testdata import of_steps, test_tables, vector_blob
@@ -178,7 +180,7 @@ def _context(
         "headers": sorted({i.kernel.header for i in instances}),
         "members": aligned_comments([_member(n, t) for n, t in program.weights.items()]),
         "taps": options.taps and not options.empty_run,
-        "instances": [_instance(i) for i in instances],
+        "instances": [_instance(i, _sharing(i, program)) for i in instances],
         "at_tables": [_at_table(s, instances[s.instance]) for s in called if _varies(s, instances)],
         "streams": [stream_context(s, plan) for s in streams],
         "unused": _unused(io, used, local, options),
@@ -246,13 +248,23 @@ def _member(name: str, data: Array) -> tuple[str, str]:
     return f"{dtype.c} {name}[{length}];", f"{TensorType(data.shape, dtype)}{padding}"
 
 
-def _instance(i: Instance) -> dict[str, Any]:
+def _sharing(i: Instance, program: Program) -> list[Kernel]:
+    """The kernels of the layers that call an instance."""
+    rows = [stage.step for s in program.steps if s.stream for stage in s.stream.stages]
+    calls = [*rows, *(s for s in program.steps if not s.stream)]
+    return [s.kernel for s in calls if program.instances[s.instance] is i]
+
+
+def _instance(i: Instance, kernels: Sequence[Kernel]) -> dict[str, Any]:
     k = i.kernel
-    parameters = [f"const {k.struct} *at"] if i.varying else []
+    parameters = [f"const {i.at_struct} *at"] if i.varying else []
     parameters += [_parameter(k, o) for o in k.operands]
     functions = [f"{i.name}_{s.role}" for s in k.scalars]
     arguments = ["x", "y"] if k.array else k.operands
     return {
+        "name": i.name,
+        "at_struct": i.at_struct,
+        "at_members": declarations(kernels, i.varying) if i.varying else [],
         "struct": k.struct,
         "prototype": prototype(f"EMX_INSTANCE void {i.name}", parameters),
         "call": f"{k.function}({', '.join(['&p', *functions, *arguments])})",
@@ -283,9 +295,9 @@ def _varies(step: Step, instances: Sequence[Instance]) -> bool:
 def _at_table(step: Step, instance: Instance) -> dict[str, Any]:
     return {
         "name": f"{step.name}_at",
-        "struct": step.kernel.struct,
+        "struct": instance.at_struct,
         "note": f"Parameters of {instance.name} in the layer {step.name}.",
-        "fields": initialiser(step.kernel),
+        "fields": values(step.kernel, instance.varying),
     }
 
 

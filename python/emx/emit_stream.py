@@ -116,7 +116,7 @@ def _case(
         )
     arguments = []
     if instance.varying:
-        lines += [f"{kernel.struct} p;", *_parameters(stage, instance)]
+        lines += [f"{instance.at_struct} p;", *_parameters(stage, instance)]
         arguments.append("&p")
     for operand in kernel.operands:
         c = kernel.c_type(operand)

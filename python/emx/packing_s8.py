@@ -48,6 +48,10 @@ class Weighted:
         w, b, m, shift = (constants[v.name] for v in node.inputs[1:5])
         terms = w.reshape(len(w), -1).astype(np.int64)
         bias = b - x.zero * terms.sum(axis=1)
+        # The same, exactly, of a filter of zeros, so that its left shift is in no other's way.
+        more = np.maximum(33 - shift.astype(np.int64), 0)
+        more *= ~terms.any(axis=1) & (np.abs(bias) << more < 1 << 23)
+        bias, shift = bias << more, (shift + more).astype(np.int32)
         bound = np.abs(bias) + 128 * np.abs(terms).sum(axis=1)
         if np.max(bound, initial=0) >= 1 << 31:
             raise Unsupported(
@@ -59,7 +63,7 @@ class Weighted:
     @property
     def depth(self) -> int:
         """Inputs of an output."""
-        return self.w[0].size
+        return int(self.w[0].size)
 
     def twice(self, groups: int, target: Target) -> bool:
         """Whether two outputs can be summed as one, 256 * the second + the first: their weights

@@ -136,6 +136,11 @@ class Instance:
     kernel: Kernel
     varying: tuple[str, ...]
 
+    @property
+    def at_struct(self) -> str:
+        """The C struct of the varying fields."""
+        return f"{self.name}_at_t"
+
 
 @dataclass(frozen=True)
 class Program:

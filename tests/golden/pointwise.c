@@ -108,7 +108,15 @@ EMX_INSTANCE void pointwise_2(const void *a, const void *b, void *y)
     emx_pointwise(&p, pointwise_2_f, x, y);
 }
 
-EMX_INSTANCE void movement_0(const emx_movement_t *at, const void *x, void *y)
+// What the layers of movement_0 do not have in common.
+typedef struct {
+    int32_t extent[6];
+    int32_t x_start, x_step[6];
+    int32_t y_start, y_step[6];
+    int32_t fill_count, fill;
+} movement_0_at_t;
+
+EMX_INSTANCE void movement_0(const movement_0_at_t *at, const void *x, void *y)
 {
     const emx_movement_t p = {
         4, // size
@@ -140,8 +148,7 @@ EMX_INSTANCE void pointwise_3(const void *a, void *y)
 }
 
 // Parameters of movement_0 in the layer pad.
-static const emx_movement_t pad_at = {
-    4,                     // size
+static const movement_0_at_t pad_at = {
     {1, 1, 1, 1, 8, 5},    // extent
     0, {0, 0, 0, 0, 5, 1}, // x_start, x_step
     1, {0, 0, 0, 0, 6, 1}, // y_start, y_step
@@ -149,8 +156,7 @@ static const emx_movement_t pad_at = {
 };
 
 // Parameters of movement_0 in the layer slice_1.
-static const emx_movement_t slice_1_at = {
-    4,                     // size
+static const movement_0_at_t slice_1_at = {
     {1, 1, 1, 1, 8, 5},    // extent
     1, {0, 0, 0, 0, 6, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 5, 1}, // y_start, y_step
@@ -158,8 +164,7 @@ static const emx_movement_t slice_1_at = {
 };
 
 // Parameters of movement_0 in the layer slice_2.
-static const emx_movement_t slice_2_at = {
-    4,                      // size
+static const movement_0_at_t slice_2_at = {
     {1, 1, 1, 1, 4, 5},     // extent
     0, {0, 0, 0, 0, 10, 1}, // x_start, x_step
     0, {0, 0, 0, 0, 5, 1},  // y_start, y_step
@@ -167,8 +172,7 @@ static const emx_movement_t slice_2_at = {
 };
 
 // Parameters of movement_0 in the layer sub.
-static const emx_movement_t sub_at = {
-    4,                      // size
+static const movement_0_at_t sub_at = {
     {1, 1, 1, 2, 5, 2},     // extent
     0, {0, 0, 0, 10, 1, 5}, // x_start, x_step
     0, {0, 0, 0, 10, 2, 1}, // y_start, y_step

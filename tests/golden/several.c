@@ -86,7 +86,12 @@ EMX_INSTANCE void reduce_0(const void *x, void *y)
     emx_reduce(&p, reduce_0_combine, reduce_0_finish, x, y);
 }
 
-EMX_INSTANCE void movement_0(const emx_movement_t *at, const void *x, void *y)
+// What the layers of movement_0 do not have in common.
+typedef struct {
+    int32_t extent[6];
+} movement_0_at_t;
+
+EMX_INSTANCE void movement_0(const movement_0_at_t *at, const void *x, void *y)
 {
     const emx_movement_t p = {
         4,                     // size
@@ -99,21 +104,13 @@ EMX_INSTANCE void movement_0(const emx_movement_t *at, const void *x, void *y)
 }
 
 // Parameters of movement_0 in the layer int_1.
-static const emx_movement_t int_1_at = {
-    4,                     // size
-    {1, 1, 1, 1, 1, 6},    // extent
-    0, {0, 0, 0, 0, 0, 1}, // x_start, x_step
-    0, {0, 0, 0, 0, 0, 1}, // y_start, y_step
-    0, 0,                  // fill_count, fill
+static const movement_0_at_t int_1_at = {
+    {1, 1, 1, 1, 1, 6}, // extent
 };
 
 // Parameters of movement_0 in the layer clone.
-static const emx_movement_t clone_at = {
-    4,                     // size
-    {1, 1, 1, 1, 1, 3},    // extent
-    0, {0, 0, 0, 0, 0, 1}, // x_start, x_step
-    0, {0, 0, 0, 0, 0, 1}, // y_start, y_step
-    0, 0,                  // fill_count, fill
+static const movement_0_at_t clone_at = {
+    {1, 1, 1, 1, 1, 3}, // extent
 };
 
 void several_run_in(
