@@ -34,7 +34,7 @@ def export(
     seed: int = 0,
     allow_pickle: bool = False,
     quantize: str | None = None,
-    calibration: str | os.PathLike[str] | None = None,
+    calibration: str | os.PathLike[str] | Array | Mapping[str, Array] | None = None,
     keep_float: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
@@ -50,8 +50,8 @@ def export(
                      generated from `seed`
     allow_pickle     load a pickled nn.Module, which runs whatever code it holds
     quantize         scheme of a quantisation after training: "int8"
-    calibration      typical inputs for it: .npz or .pt file, or a script's function
-                     ("data.py:batches") that gives them
+    calibration      typical inputs for it: an array for each input, by name, first axis: sample;
+                     an .npz or .pt file of them; or a script's function ("data.py:batches")
     keep_float       modules that stay in float, by path: "encoder.layers.0"
     progress         called with what takes long, how much of it is done, and of how much
 
@@ -75,7 +75,7 @@ def export(
         seed=seed,
         allow_pickle=allow_pickle,
         quantize=quantize,
-        calibration=os.fspath(calibration) if calibration is not None else None,
+        calibration=os.fspath(calibration) if isinstance(calibration, os.PathLike) else calibration,
         keep_float=tuple(keep_float),
     )
     return export_model(model if path is None else path, example_inputs, options, progress)

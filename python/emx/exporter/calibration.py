@@ -24,17 +24,21 @@ _GIVES = "it yields, or returns a list of, the inputs of calls: a tensor, a tupl
 _SAMPLES = "calibration data of"
 
 
-def read(source: str, signature: Signature) -> dict[str, Array]:
-    """Samples by input; first axis: sample. `source` is a file or "script.py:function".
+Given = str | Array | Mapping[str, Array]
 
-    A file has an array for each input, named like it; where there is one input any single array,
-    or the one called x, will do.
+
+def read(given: Given, signature: Signature) -> dict[str, Array]:
+    """Samples by input; first axis: sample. `given` names an .npz or .pt file or the function of a
+    script ("data.py:batches"), or is what is in such a file: an array for each input, named like
+    it. Where there is one input any single array, or the one called x, will do.
     """
-    script = scripts.split(source)
-    if script is None:
-        samples = _from_file(Path(source), signature)
-    else:
+    source = given if isinstance(given, str) else "the calibration data"
+    script = scripts.split(given) if isinstance(given, str) else None
+    if script is not None:
         samples = _from_script(*script, signature)
+    else:
+        arrays = _read(Path(given), signature) if isinstance(given, str) else given
+        samples = batches(_named(arrays, signature), signature, Path(source), _SAMPLES)
     count = len(next(iter(samples.values())))
     if count < LEAST:
         raise EmxError(
@@ -67,14 +71,19 @@ def _check_values(name: str, array: Array, source: str) -> None:
         )
 
 
-def _from_file(path: Path, signature: Signature) -> dict[str, Array]:
+def _read(path: Path, signature: Signature) -> Mapping[str, Array]:
     if not path.is_file():
         raise EmxError(f"there is no file {path}", hint="it was given as calibration data")
-    arrays = dict(read_arrays(path, signature, "calibration data"))
-    only = "x" if "x" in arrays else next(iter(arrays), "")
-    if len(signature) == 1 and signature[0][0] not in arrays and (only == "x" or len(arrays) == 1):
-        arrays[signature[0][0]] = arrays[only]
-    return batches(arrays, signature, path, _SAMPLES)
+    return read_arrays(path, signature, "calibration data")
+
+
+def _named(arrays: Array | Mapping[str, Array], signature: Signature) -> Mapping[str, Array]:
+    """The arrays by input; a single one has the name of the single input."""
+    found = dict(arrays) if isinstance(arrays, Mapping) else {"x": _array(arrays)}
+    only = "x" if "x" in found else next(iter(found), "")
+    if len(signature) == 1 and signature[0][0] not in found and (only == "x" or len(found) == 1):
+        found[signature[0][0]] = found[only]
+    return found
 
 
 def _from_script(script: Path, function: str, signature: Signature) -> dict[str, Array]:

@@ -87,8 +87,9 @@ class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
         )
 
 
-class WeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
+class PerChannelWeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
     """A scale for each output, so coarse that its bias fits 32 bits in steps of x.scale * scale.
+    (That a class has PerChannel in its name means something to torchao.)
 
     A filter that is nothing beside its bias becomes zero, and the bias stays what it is.
     `beside` is that bias and the observer of x, set when all observers are there.
@@ -114,9 +115,9 @@ def observer_of(module: Any) -> Any:
 
 def weight_spec(axis: int, *, training: bool) -> dict[str, Any]:
     """Fields of a QuantizationSpec: int8, symmetric, a scale for each index of `axis`."""
-    observer = WeightObserver.with_args(eps=_LEAST)
+    observer = PerChannelWeightObserver.with_args(eps=_LEAST, ch_axis=axis)
     if training:
-        observer = FakeQuantize.with_args(observer=WeightObserver, eps=_LEAST)
+        observer = FakeQuantize.with_args(observer=observer)
     return {
         "dtype": torch.int8,
         "observer_or_fake_quant_ctr": observer,

@@ -7,6 +7,7 @@ depthwise convolutions, products with constant matrices become linear, attention
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,10 +15,9 @@ from typing import Any
 import torch
 
 from emx.exporter.constants import is_pure
-from emx.exporter.quant_kinds import is_constant, name_of
+from emx.exporter.quant_kinds import NORMS, is_constant, name_of
 
 aten = torch.ops.aten
-_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training")
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
 
 
@@ -27,12 +27,12 @@ def ready(model: Any, *, fold_norms: bool = True) -> Any:
     _name_values(model)
     fold_constants(model)
     for node in list(graph.nodes):
-        if name_of(node) in _NORMS and fold_norms:
+        if name_of(node) in NORMS and fold_norms:
             _replace_batch_norm(model, node)
         elif name_of(node) in ("mm", "matmul", "addmm"):
             _replace_product(model, node)
-        elif name_of(node) == "scaled_dot_product_attention":
-            _replace_attention(model, node)
+        elif name_of(node) in _SPELT:
+            _SPELT[name_of(node)](model, node)
         elif name_of(node) in ("view", "_unsafe_view"):
             node.target = aten.reshape.default  # of what is replaced the strides may change
     graph.eliminate_dead_code()
@@ -215,7 +215,10 @@ def _replace_product(model: Any, node: Any) -> None:
     node.replace_all_uses_with(_call(model, node, aten.linear.default, x, w, bias))
 
 
-def _replace_attention(model: Any, node: Any) -> None:
+# ---- What is made of several operators ----
+
+
+def _spell_attention(model: Any, node: Any) -> None:
     """softmax(q @ k^T * scale + mask) @ v."""
     schema = node.target._schema.arguments
     given = dict(zip((a.name for a in schema), node.args, strict=False)) | dict(node.kwargs)
@@ -228,20 +231,46 @@ def _replace_attention(model: Any, node: Any) -> None:
         times = q.meta["val"].shape[-3] // k.meta["val"].shape[-3]
         k, v = (call(aten.repeat_interleave.self_int, x, times, -3) for x in (k, v))
     scale = given.get("scale") or q.meta["val"].shape[-1] ** -0.5
-    scores = call(
-        aten.matmul.default,
-        call(aten.mul.Tensor, q, scale),
-        call(aten.transpose.int, k, -2, -1),
-    )
+    scores = call(aten.matmul.default, q, call(aten.transpose.int, k, -2, -1))
+    scores = call(aten.mul.Tensor, scores, scale)
     mask = given.get("attn_mask")
     if given.get("is_causal"):
-        shape = scores.meta["val"].shape[-2:]
-        lower = torch.ones(shape, dtype=torch.bool).tril()
+        lower = torch.ones(scores.meta["val"].shape[-2:], dtype=torch.bool).tril()
         mask = _constant(model, node, f"{node.name}_mask", lower)
     if mask is not None and mask.meta["val"].dtype == torch.bool:
-        infinity = _constant(model, node, f"{node.name}_never", torch.tensor(float("-inf")))
+        infinity = _constant(model, node, f"{node.name}_never", torch.tensor(-math.inf))
         scores = call(aten.where.self, mask, scores, infinity)
     elif mask is not None:
         scores = call(aten.add.Tensor, scores, mask)
     weights = call(aten.softmax.int, scores, -1)
     node.replace_all_uses_with(call(aten.matmul.default, weights, v))
+
+
+def _spell_glu(model: Any, node: Any) -> None:
+    """a * sigmoid(b), where a and b are the halves of x."""
+    x, dim = (*node.args, -1)[:2]
+    half = x.meta["val"].shape[dim] // 2
+    a, b = (_call(model, node, aten.slice.Tensor, x, dim, i, i + half) for i in (0, half))
+    gate = _call(model, node, aten.sigmoid.default, b)
+    node.replace_all_uses_with(_call(model, node, aten.mul.Tensor, a, gate))
+
+
+def _spell_prelu(model: Any, node: Any) -> None:
+    """max(x, 0) + w * min(x, 0) if there is a w for each channel; one w makes a function of x."""
+    x, weight = node.args
+    count = weight.meta["val"].numel()
+    if not is_constant(weight) or count == 1:
+        return
+    shape = (count, *[1] * (len(x.meta["val"].shape) - 2))
+    w = _constant(model, node, weight.target, tensor_of(model, weight).reshape(shape))
+    positive = _call(model, node, aten.clamp_min.default, x, 0.0)
+    negative = _call(model, node, aten.clamp_max.default, x, 0.0)
+    scaled = _call(model, node, aten.mul.Tensor, negative, w)
+    node.replace_all_uses_with(_call(model, node, aten.add.Tensor, positive, scaled))
+
+
+_SPELT: dict[str, Callable[[Any, Any], None]] = {
+    "glu": _spell_glu,
+    "prelu": _spell_prelu,
+    "scaled_dot_product_attention": _spell_attention,
+}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from emx.exporter.decompose import packet
+from emx.exporter.quant_pixels import find_pixels
 from emx.ops import logic, pointwise
 
 
@@ -43,11 +44,13 @@ _MOVES = _words("""
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     amax amin maximum minimum where masked_fill
 """)
+_CASTS = _words("_to_copy to")
 _PARTS = _words("split split_with_sizes chunk unbind tensor_split")  # getitem takes each of them
 _RECURRENT = _words("lstm gru")  # of whose results h is int8
 _FIRST = _words("max_pool2d_with_indices max_pool3d_with_indices max min sort topk")  # or the first
 _POINTWISE = frozenset(packet(name) for name in (*pointwise.ATEN, *logic.ATEN))
 _CLAMPS = _words("relu relu6 hardtanh clamp clamp_min clamp_max")
+NORMS = _words("batch_norm _native_batch_norm_legit_no_training")
 _BOUNDED = _words("sigmoid tanh hardsigmoid softmax _softmax")
 # Larger numbers stand for infinity, such as those that mask a softmax.
 _HUGE = 1e6
@@ -78,6 +81,7 @@ class Kinds:
     moves      node -> the operands whose elements its own are
     scaled     node -> the positive number by which it multiplies its only operand
     steps      values on the way to one that is int8
+    pixels     what images of uint8 become -> scale and zero point, if these are known
     """
 
     graph: Any
@@ -87,6 +91,7 @@ class Kinds:
     moves: dict[Any, tuple[Any, ...]] = field(default_factory=dict)
     scaled: dict[Any, float] = field(default_factory=dict)
     steps: set[Any] = field(default_factory=set)
+    pixels: dict[Any, tuple[float, int] | None] = field(default_factory=dict)
     _sources: dict[Any, Any] = field(default_factory=dict)
     _unbounded: set[Any] = field(default_factory=set)
 
@@ -97,6 +102,10 @@ class Kinds:
             for n in self.graph.nodes
             if n.op == "call_function" and n not in self._unbounded and not self.keeps_float(n)
         ]
+        found = find_pixels(nodes, lambda n: name_of(n) in _POINTWISE | _CASTS, self.constant)
+        self.pixels = found.ends
+        self.operands |= dict.fromkeys(found.ends, ())
+        nodes = [n for n in nodes if n not in found.inside and n not in found.ends]
         self._find_functions([n for n in nodes if name_of(n) in _POINTWISE])
         for n in nodes:
             if n in self._sources:
@@ -154,13 +163,15 @@ class Kinds:
         if node in self.steps or not is_float(node):
             return
         chain = self._chain(node, source)
-        if all(name_of(n) in _CLAMPS for n in chain):
-            if len(source.users) == 1 and self._has_own_scale(source):
-                self.steps.add(source)
-                self.operands[chain[-1]] = ()
-            elif len(chain) == 1 and reads:
-                self.moves[node] = (source,)
-        elif len(chain) == 1 and reads and (factor := _factor(node)):
+        clamps = all(name_of(n) in _CLAMPS for n in chain)
+        factor = _factor(node) if len(chain) == 1 and not clamps else 0.0
+        scales = factor > 0 and name_of(source) not in _SUMS
+        if (clamps or scales) and len(source.users) == 1 and self._has_own_scale(source):
+            self.steps.add(source)
+            self.operands[chain[-1]] = ()
+        elif clamps and len(chain) == 1 and reads:
+            self.moves[node] = (source,)
+        elif factor > 0 and reads:
             self.scaled[node] = factor
 
     def _chain(self, node: Any, source: Any) -> list[Any]:
@@ -172,7 +183,7 @@ class Kinds:
         return found
 
     def _has_own_scale(self, source: Any) -> bool:
-        """True for a result that need not be int8 itself if only its clamped form is read."""
+        """True for a result that need not be int8 itself if only its clamp, or a multiple, is."""
         if source.op != "call_function" or source.target is operator.getitem:
             return False
         return source not in self.moves and name_of(source) not in _BOUNDED | _MOVES
@@ -184,6 +195,8 @@ class Kinds:
         varying = tuple(i for i in floats if not is_constant(i) and i not in self._unbounded)
         if node.target is operator.getitem:
             self._add_part(node)
+        elif name in NORMS:
+            self._add_norm(node)
         elif name in _PARTS | _FIRST:
             self.operands[node] = varying[:1]
         elif name in _RECURRENT:
@@ -198,6 +211,13 @@ class Kinds:
             self.operands[node] = varying
         elif name in _PRODUCTS | _SUMS and len(floats) == 2 and node.kwargs.get("alpha", 1) == 1:
             self.operands[node] = floats
+
+    def _add_norm(self, node: Any) -> None:
+        """In training a batch norm is a part of the layer before it."""
+        layer = node.args[0]
+        if is_float(node) and name_of(layer) in WEIGHTED and len(layer.users) == 1:
+            self.steps.add(layer)
+            self.operands[node] = ()
 
     def _add_part(self, node: Any) -> None:
         parent, index = node.args
@@ -221,8 +241,3 @@ def _factor(node: Any) -> float:
     if not isinstance(c, int | float) or not 0 < c < math.inf:
         return 0.0
     return float(c) if name == "mul" else 1.0 / c
-
-
-def weights(node: Any, name: str) -> Iterable[Any]:
-    """Weight and bias of a WEIGHTED operator; None for a bias that it does not have."""
-    return (*node.args[1:3], None)[:2] if name in WEIGHTED else ()

@@ -50,7 +50,7 @@ def is_quantised(program: Any) -> bool:
 def quantise(
     source: Source,
     scheme: str,
-    samples_from: str | None,
+    given: calibration.Given | None,
     keep_float: tuple[str, ...],
     progress: Progress,
 ) -> Quantised:
@@ -60,11 +60,11 @@ def quantise(
         raise EmxError(
             f"a model cannot be quantised to {scheme}", hint=f"there is {', '.join(SCHEMES)}"
         )
-    if samples_from is None:
+    if given is None:
         raise EmxError("quantising needs calibration data", hint=_CALIBRATE)
     if is_quantised(source.program):
         raise EmxError("the model is quantised already", hint="leave out --quantize")
-    samples = calibration.read(samples_from, source.inputs)
+    samples = calibration.read(given, source.inputs)
     model = ready(decompose(source.program).module(check_guards=False))
     parameters = _parameters(model)
     floats = {path: tensor_at(model, path) for path in parameters.values()}

@@ -78,8 +78,10 @@ class EmxQuantizer(Quantizer):  # type: ignore[misc]
     def prepare_obs_or_fq_callback(self, model: Any, observers: dict[Any, Any]) -> None:
         """Tell the observers of weights which bias has to fit, in which steps."""
         for node in model.graph.nodes:
-            x, weight, bias = (*node.args[:3], None, None, None)[:3]
-            if name_of(node) in WEIGHTED and (weight, node) in observers and bias is not None:
+            if name_of(node) not in WEIGHTED:
+                continue
+            x, weight, bias = (*node.args, None)[:3]
+            if (weight, node) in observers and bias is not None and is_constant(bias):
                 beside = quant_graph.tensor_of(model, bias), observer_of(observers[x, node])
                 observer_of(observers[weight, node]).beside = beside
 
@@ -140,6 +142,8 @@ class _Annotator:
         name = name_of(node)
         if not moved and name in _FIXED:
             self._fixed[node] = _FIXED[name]
+        elif pixels := self.kinds.pixels.get(node):
+            self._fixed[node] = pixels
         elif node in self.kinds.scaled:
             self._fixed[node] = node
 

@@ -38,7 +38,7 @@ class Options:
     seed: int = 0
     allow_pickle: bool = False
     quantize: str | None = None
-    calibration: str | None = None
+    calibration: calibration.Given | None = None
     keep_float: tuple[str, ...] = ()
 
 
@@ -68,8 +68,9 @@ def read_model(
     model: Any, example_inputs: Any, options: Options, progress: Progress | None = None
 ) -> tuple[sources.Source, Quantised | None]:
     """The model as it is, and quantised if the options say so."""
-    if options.quantize is None and (options.calibration or options.keep_float):
-        what = "calibration data" if options.calibration else "modules to keep in float"
+    given = options.calibration is not None
+    if options.quantize is None and (given or options.keep_float):
+        what = "calibration data" if given else "modules to keep in float"
         raise EmxError(f"{what} for a model that is not quantised", hint="add --quantize int8")
     source = _source(model, example_inputs, options)
     if options.quantize is None:
