@@ -22,8 +22,8 @@ def weighted(
     r: Rewriter, weight: Value, bias: Value, x: Quant, y: Quant, beside: float = 0
 ) -> tuple[Value, Value, Value, Value]:
     """The constants w int8 [o][...], b, m and shift int32 [o]. Unsupported where weights are no
-    multiples of a scale of their output, or sums might overflow. `beside`: what else may be added
-    before the rounding, in steps of y.
+    multiples of a scale of their output. `beside`: what else may be added before the rounding, in
+    steps of y.
 
     A filter whose multiplier is below VANISHING is zero; what is left of it is its bias in steps of
     y, with the multiplier 1.
@@ -58,7 +58,7 @@ def weighted(
 def grid_of(r: Rewriter, v: Value) -> Grid:
     """A constant as int8 units and one scale for each index of the first axis."""
     data = r.constants[v.name]
-    found = r.graph.grids.get(v.name)
+    found = r.grids.get(v.name)
     by_rows = found is not None and found.scale.size in (1, *found.scale.shape[:1])
     grid = found if found is not None and by_rows else _recovered(data)
     if grid is None:
@@ -89,22 +89,19 @@ def _recovered(data: Array) -> Grid | None:
 
 def _bias(r: Rewriter, bias: Value, scale: Array) -> Array:
     """In units of `scale`, half to even; integers of about these units stay as they are."""
-    grid = r.graph.grids.get(bias.name)
+    grid = r.grids.get(bias.name)
     if grid is not None and np.allclose(grid.scale, scale, rtol=1e-6, atol=0):
         return grid.units.astype(np.float64)
     return np.asarray(np.rint(r.constants[bias.name].astype(np.float64) / scale))
 
 
 def _fitting(units: Array, b: Array, reals: Array, zero: int) -> tuple[Array, Array, Array]:
-    """Filters so small that their bias would overflow get coarser units."""
-    terms = np.abs(units).sum(axis=1)
-    bound = np.abs(b - zero * units.sum(axis=1)) + 128 * terms
-    halvings = np.ceil(np.log2(np.maximum(bound / (_LIMIT - 1), 1))).astype(np.int64)
+    """Filters so small that their bias would overflow get coarser units, if that loses next to
+    nothing; what else might overflow is refused with the kernel."""
+    bound = np.abs(b - zero * units.sum(axis=1)) + 128 * np.abs(units).sum(axis=1)
+    halvings = np.ceil(np.log2(np.maximum(bound / (_LIMIT - 1), 1)))
     halvings += halvings > 0  # for what rounding adds
-    loss = reals * 2.0**halvings * 128 * units.shape[1]
-    if np.any((halvings > 0) & (loss > _LOSS)):
-        raise Unsupported(
-            f"a sum of {units.shape[1]} products may overflow 32 bits", "split the inputs of it"
-        )
     coarse = 2.0**halvings
-    return np.rint(units / coarse[:, None]).astype(np.int64), np.rint(b / coarse), reals * coarse
+    coarse = np.where(reals * coarse * 128 * units.shape[1] > _LOSS, 1.0, coarse)
+    b = np.clip(np.rint(b / coarse), -_LIMIT, _LIMIT - 1)
+    return np.rint(units / coarse[:, None]).astype(np.int64), b, reals * coarse
