@@ -25,6 +25,15 @@ This page is generated: `emx ops --markdown > docs/operators.md`.
 """
 
 
+_INTEGERS = """## In integers
+
+What the operators above become between a dequantise and a quantise. Movement, concatenation and
+selection work on integers as they are.
+
+| operator | |
+|---|---|"""
+
+
 def listing() -> str:
     """The names alone, for a terminal."""
     lines: list[str] = []
@@ -35,7 +44,10 @@ def listing() -> str:
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([_HEAD, *(line for item in modules().items() for line in _section(*item))])
+    called = [(name, m) for name, m in modules().items() if m.ATEN]
+    inside = [f"| {n} | {_first_sentence(m)} |" for n, m in modules().items() if not m.ATEN]
+    sections = [line for item in called for line in _section(*item)]
+    return "\n".join([_HEAD, *sections, _INTEGERS, *inside, ""])
 
 
 def _section(name: str, module: ModuleType) -> Iterator[str]:
