@@ -23,6 +23,7 @@ from emx.select import Group, Offer, bind, offer
 from emx.target import Target
 
 MORE = {"default": 1.0, "small": 1.04, "min": 1.3}  # of the instructions of "default"
+SLACK = 1.01  # an arena that is larger by this factor is as good if it costs less
 
 
 # A layer by name; for each candidate what the arena needs at that step.
@@ -44,19 +45,18 @@ def choose(graph: Graph, target: Target, options: Options) -> Plan:
     """The plan with the smallest arena that `options.ram` pays for, the cheapest of these."""
     wishes = Wishes(options.optimize, options.ram)
     offered = offer(graph, target, wishes, io_arena=options.io_arena)
-    best: tuple[Plan, Choice] | None = None
+    plans: list[tuple[Plan, Choice]] = []
+    least = sys.maxsize
     for choice in sorted(_choices(offered, options), key=lambda c: (c.bound, c.cost)):
-        if best and best[0].arena_bytes <= choice.bound:
-            break
-        planned = plan(bind(offered, choice.picks, choice.group))
-        if best is None or planned.arena_bytes < best[0].arena_bytes:
-            best = planned, choice
-    assert best is not None
-    return _faster(offered, *best)
+        if choice.bound <= least * SLACK:
+            plans.append((plan(bind(offered, choice.picks, choice.group)), choice))
+            least = min(least, plans[-1][0].arena_bytes)
+    good = [p for p in plans if p[0].arena_bytes <= least * SLACK]
+    return _faster(offered, *min(good, key=lambda p: cost(p[0])), int(least * SLACK))
 
 
-def _faster(offered: Offer, best: Plan, choice: Choice) -> Plan:
-    """The same layers row by row with as much scratch as the arena has room for."""
+def _faster(offered: Offer, best: Plan, choice: Choice, most: int) -> Plan:
+    """The same layers row by row with as much scratch as an arena of `most` bytes has room for."""
     if choice.group is None:
         return best
     sizes = _scratches(choice.group)
@@ -65,7 +65,7 @@ def _faster(offered: Offer, best: Plan, choice: Choice) -> Plan:
         middle = (first + last) // 2
         picks = {**choice.picks, **_rows_within(offered, choice.group, sizes[middle])}
         planned = plan(bind(offered, picks, choice.group))
-        if planned.arena_bytes > best.arena_bytes:
+        if planned.arena_bytes > most:
             last = middle
         else:
             first = middle + 1

@@ -103,7 +103,8 @@ class Pool2dS8(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        sums = 4 * node.output.type.size if self.mean else 0
+        size = 2 if self.window.kernel[0] * self.window.kernel[1] <= 255 else 4
+        sums = size * node.output.type.size if self.mean else 0
         whole = image_rows(node, constants, target, sums)
         return whole or window_rows(node, constants, target, wishes)
 

@@ -14,7 +14,7 @@
 // scratch, aligned to 4, in this order:
 //   EMX_STAGED*depth if `pixels` is 2, else depth
 //   2*depth if EMX_STAGED is 4 and runs are no multiples of 4: windows before they are widened
-//   C where runs are multiples of 4 and the window can reach beyond the image: x_zero
+//   C where runs are multiples of 4 and windows reach beyond the image: x_zero
 //   pixels*out_c/groups if a skip is added to the result
 // Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by group:
 // reads the windows of the tile, then writes its outputs, each just after the skip that it reads.
@@ -39,7 +39,8 @@ typedef struct {
     int32_t pixels;
     int32_t depth;
     int32_t contiguous; // 1: the taps of a row of the window are one run of memory
-    int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x
+    int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x;
+                        // 2: and no window reaches beyond the image
     int32_t twice;      // 1: weights are packed so, see the micro-kernels of the target
     int32_t wide;       // 1: requantise in 64 bits
     int32_t flip;       // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
@@ -161,8 +162,12 @@ EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, int32_
     } else {
         emx_outputs_s8(&dot, 1, p->twice, x, w, q, to);
     }
-    for (int32_t i = 0; i < pixels && mode == EMX_CONV2D_ADD; i++) {
-        emx_add_run_s8(p->skip, to + i * outputs, skip + i * p->out_c, y + i * p->out_c, outputs);
+    if (mode == EMX_CONV2D_ADD) {
+        int32_t add[EMX_ADD_PARAMS]; // not p->skip, whose address would keep p in memory
+        memcpy(add, p->skip, sizeof add);
+        for (int32_t i = 0; i < pixels; i++) {
+            emx_add_run_s8(add, to + i * outputs, skip + i * p->out_c, y + i * p->out_c, outputs);
+        }
     }
 }
 
@@ -174,6 +179,7 @@ EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, int32_t p
     const int32_t outputs = p->out_c / p->groups, blocks = (outputs + EMX_BLOCK - 1) / EMX_BLOCK;
     const int32_t staged = (p->pixels == 2 ? EMX_STAGED : 1) * p->depth;
     const int32_t more = p->pixels == 1 || EMX_STAGED == 2 ? 0
+                         : p->runs == 2                    ? 0
                          : p->runs                         ? p->in_c / p->groups
                                                            : 2 * p->depth;
     for (int32_t g = 0; g < p->groups; g++) {
@@ -195,7 +201,7 @@ EMX_INLINE void emx_conv2d_rows_s8(const emx_conv2d_s8_t *p, int mode, const int
                                    const int8_t *skip, const int8_t *w, const int32_t *q,
                                    int8_t *scratch, int8_t *y)
 {
-    if (p->runs) {
+    if (p->runs == 1) {
         memset(scratch + EMX_STAGED * p->depth, p->x_zero, (size_t)(p->in_c / p->groups));
     }
     for (int32_t n = 0; n < p->batch; n++) {

@@ -127,20 +127,27 @@ EMX_INLINE void emx_pool2d_s8(const emx_pool2d_s8_t *p, int mean, const int8_t *
 }
 
 // The pool of a whole image that arrives row by row: in_h is 1, pad_top the number of the row. What
-// is there so far is in y (maximum) or in scratch, int32 [channels] aligned to 4; y is the result
-// after the last.
+// is there so far is in y (maximum) or in scratch (sums); y is the result after the last. Sums are
+// int16 if that is enough for kernel_h*kernel_w numbers, else int32.
 EMX_INLINE void emx_avgpool2d_row_s8(const emx_pool2d_s8_t *p, const int8_t *x, void *scratch,
                                      int8_t *y)
 {
-    int32_t *const sum = (int32_t *)scratch;
+    int16_t *const narrow = (int16_t *)scratch;
+    int32_t *const wide = (int32_t *)scratch;
+    const int32_t taps = p->kernel_h * p->kernel_w;
     for (int32_t c = 0; c < p->channels; c++) {
-        int32_t acc = p->pad_top ? sum[c] : -p->kernel_h * p->in_w * p->x_zero;
+        int32_t acc = p->pad_top == 0 ? 0 : taps <= 255 ? narrow[c] : wide[c];
         for (int32_t j = 0; j < p->in_w; j++) {
             acc += x[j * p->channels + c];
         }
-        sum[c] = acc;
+        if (taps <= 255) {
+            narrow[c] = (int16_t)acc;
+        } else {
+            wide[c] = acc;
+        }
         if (p->pad_top == p->kernel_h - 1) {
-            const int64_t v = emx_round_even_s64((int64_t)acc * p->m[0], p->shift[0]);
+            const int64_t a = acc - taps * p->x_zero;
+            const int64_t v = emx_round_even_s64(a * p->m[0], p->shift[0]);
             y[c] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
         }
     }
@@ -156,7 +163,8 @@ EMX_INLINE void emx_maxpool2d_row_s8(const emx_pool2d_s8_t *p, const int8_t *x, 
         }
         y[c] = best;
         if (p->pad_top == p->kernel_h - 1) {
-            const int64_t v = emx_round_even_s64((int64_t)(best - p->x_zero) * p->m[0], p->shift[0]);
+            const int64_t v =
+                emx_round_even_s64((int64_t)(best - p->x_zero) * p->m[0], p->shift[0]);
             y[c] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
         }
     }
