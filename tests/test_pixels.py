@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import emx
 from emx.api import generate
@@ -179,3 +182,70 @@ def test_kernel_is_the_twin(tmp_path: Path, machine: str) -> None:
     assert y[1, 0, 2, 3, 1] == table[2, x[1, 0, 2, 3, 1]]
     x, table = CASES[1].inputs[0], CASES[1].constants[0]
     assert CASES[1].outputs()[1, 1, 2, 3, 2] == table[2, x[1, 1, 2, 3, 2]]
+
+
+class Camera(nn.Module):
+    """A network that normalises bytes itself."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mean = nn.Buffer(torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(std).reshape(1, -1, 1, 1))
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv((image.float() / 255 - self.mean) / self.std))
+        return self.fc(x.mean((2, 3)))
+
+
+def camera(tmp_path: Path, mean: Sequence[float], std: Sequence[float]) -> Bundle:
+    """Calibrated with images that do not reach black and white."""
+    images = np.random.default_rng(0).integers(9, 230, (16, 1, 3, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "calibration.npz", image=images)
+    return emx.export(
+        Camera(mean, std).eval(),
+        (torch.from_numpy(images[0]),),
+        name="camera",
+        quantize="int8",
+        calibration=tmp_path / "calibration.npz",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "first"),
+    [
+        ((0.45,), (0.22,), "emx_conv2d_u8"),
+        ((0.0,), (1.0,), "emx_conv2d_u8"),
+        (MEAN.tolist(), STD.tolist(), "emx_pixels_s8"),
+        ((0.5,), (-0.25,), "emx_pixels_s8"),  # a negative
+        ((1.5,), (1.0,), "emx_pixels_s8"),  # no int8 is zero
+    ],
+)
+def test_quantising_arranges_the_steps_of_pixels(
+    tmp_path: Path, mean: Sequence[float], std: Sequence[float], first: str
+) -> None:
+    pytest.importorskip("torchao")
+    bundle = camera(tmp_path, mean, std)
+    manifest = generate(bundle, find_target("host"), emx.Options()).manifest
+    assert manifest["layers"][0]["kernel"].startswith(first.removeprefix("emx_"))
+    assert sum("quantize_per_tensor" in n.target for n in bundle.nodes) == 2 * 4
+    report = emx.verify(bundle, layers=True)
+    assert report.ok, str(report)
+
+
+def test_pixels_that_others_read_too(tmp_path: Path) -> None:
+    """The image is also an output in float: it is quantised where the convolution reads it."""
+    pytest.importorskip("torchao")
+
+    class Both(Camera):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = (image.float() / 255 - self.mean) / self.std
+            return self.fc(torch.relu(self.conv(x)).mean((2, 3))), x * 2
+
+    images = torch.randint(0, 256, (16, 1, 3, 8, 8), dtype=torch.uint8)
+    np.savez(tmp_path / "c.npz", image=images)
+    bundle = emx.export(Both((0.45,), (0.22,)).eval(), (images[0],), quantize="int8",
+                        calibration=tmp_path / "c.npz")  # fmt: skip
+    assert emx.verify(bundle).ok
