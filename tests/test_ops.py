@@ -13,7 +13,7 @@ from emx import passes
 from emx.api import generate
 from emx.bundle import Bundle
 from emx.interpret import outputs
-from emx.ir import Array
+from emx.ir import Array, DType
 from emx.load import load
 from emx.options import Options
 from emx.target import find_target
@@ -31,6 +31,8 @@ def test_reference_is_pytorch(bundle: Bundle) -> None:
     graph = load(bundle)
     check = [x[0] for x in bundle.vectors.inputs.values()]
     optimised = passes.run(graph, Options(io="float"), check=check)
+    if is_quantised(bundle):
+        assert not any(v.type.dtype is DType.F32 for n in optimised.nodes for v in n.outputs)
     for v in range(bundle.vectors.count):
         inputs = [x[v] for x in bundle.vectors.inputs.values()]
         for g in (graph, optimised):
@@ -46,7 +48,12 @@ def tolerance(bundle: Bundle, want: Array) -> tuple[float, float]:
     """(rtol, atol); quantised results may be the neighbour of PyTorch's."""
     if want.dtype == np.float32:
         return 2e-5, 2e-6
-    return 0, int(bundle.nodes[-1].name == "quantize")
+    return 0, int(is_quantised(bundle))
+
+
+def is_quantised(bundle: Bundle) -> bool:
+    """Whether the call that is sampled lies between dequantise and quantise."""
+    return bundle.nodes[-1].name == "quantize"
 
 
 def call(bundle: Bundle) -> str:

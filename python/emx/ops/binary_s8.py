@@ -16,7 +16,7 @@ from emx.kernel import Kernel, Param, Rows, Trace, Wishes
 from emx.pointwise import broadcast, collapse, right_aligned
 from emx.quant import MAX_SHIFT, Multiplier, Quant, requantise
 from emx.rows import elementwise_rows
-from emx.sample import Sample
+from emx.sample import Q, Sample
 from emx.target import Target
 
 MAX_RANK = 4
@@ -104,4 +104,8 @@ def _in_order(size: int) -> Trace:
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.add.Tensor", Q(2, 3, 4), Q(3, 1, scale=0.02, zero=9), y=(0.06, -5)),
+    Sample("aten.sub.Tensor", Q(7), Q(7, zero=-4), y=(0.1, 0)),
+    Sample("aten.mul.Tensor", Q(3, 5, zero=1), Q(3, 5, scale=0.3), y=(0.5, 3)),
+)

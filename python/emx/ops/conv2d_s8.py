@@ -22,7 +22,7 @@ from emx.kernel import Kernel, Rows, Wishes
 from emx.packing_s8 import Weighted
 from emx.quant import Quant, requantise
 from emx.rows import window_rows
-from emx.sample import Sample
+from emx.sample import P, Q, Sample, W
 from emx.target import Target
 from emx.window import Layout, Window
 
@@ -130,4 +130,13 @@ def _pointwise_as_row(window: Window, x: Layout) -> tuple[Window, Layout]:
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.conv2d.default", Q(1, 1, 1, 1), W(1, 1, 1, 1), P(1), y=(0.02, 0)),
+    Sample("aten.conv2d.default", Q(1, 3, 5, 4, zero=-128), W(5, 3, 3, 3), P(5), [2, 2], [1, 1],
+           y=(0.06, 3)),
+    Sample("aten.conv2d.default", Q(1, 8, 3, 3, zero=9), W(6, 8, 1, 1), None, y=(0.04, -7)),
+    Sample("aten.conv2d.default", Q(1, 6, 5, 5), W(6, 1, 3, 3), P(6), [1, 1], [1, 1], [1, 1], 6,
+           y=(0.05, 20)),
+    Sample("aten.conv2d.default", Q(1, 4, 6, 5), W(6, 2, 3, 2), P(6), [1, 2], [2, 1], [2, 1], 2,
+           y=(0.05, 0)),
+)  # fmt: skip

@@ -16,7 +16,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Wishes
 from emx.packing_s8 import BLOCK, Weighted, pack_weights, padded_depth
 from emx.quant import Quant, requantise
-from emx.sample import Sample
+from emx.sample import P, Q, Sample, W
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
@@ -91,4 +91,8 @@ class LinearS8(Op):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.linear.default", Q(1), W(1, 1), P(1), y=(0.03, 0)),
+    Sample("aten.linear.default", Q(1, 10, zero=-128), W(5, 10), P(5), y=(0.05, -10)),
+    Sample("aten.linear.default", Q(3, 17), W(6, 17, axis=None), y=(0.08, 4)),
+)

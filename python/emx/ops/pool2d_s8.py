@@ -14,7 +14,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Rows, Wishes
 from emx.quant import Multiplier, Quant, requantise_even
 from emx.rows import image_rows, window_rows
-from emx.sample import Sample
+from emx.sample import Q, Sample
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
@@ -111,4 +111,9 @@ class Pool2dS8(Op):
 
 ATEN: dict[str, Lowering] = {}
 
-SAMPLES: tuple[Sample, ...] = ()
+SAMPLES = (
+    Sample("aten.avg_pool2d.default", Q(1, 5, 4, 4), [2, 2], y=(0.04, 3)),
+    Sample("aten.avg_pool2d.default", Q(1, 3, 5, 4, zero=7), [3, 3], [2, 1], [1, 1], False, False,
+           y=(0.05, 0)),
+    Sample("aten.max_pool2d.default", Q(1, 3, 5, 4, zero=7), [3, 3], [2, 2], [1, 1], y=(0.05, 7)),
+)  # fmt: skip

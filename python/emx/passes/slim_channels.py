@@ -145,7 +145,9 @@ def _tie(node: Node, masks: Masks, layer: Layer | None) -> None:
         operand = masks[node.inputs[link.operand].name]
         operand[link.x[y[link.y]]] = True
         y[link.y[operand[link.x]]] = True
-    if layer and layer.groups > 1:
+    if layer and not layer.takes_fewer:
+        y |= layer.groups > 1  # a group has as many outputs as the others
+    elif layer and layer.groups > 1:
         groups = [mask.reshape(layer.groups, -1) for mask in (x, y)]
         stays = groups[0].any(axis=1) | groups[1].any(axis=1)
         for group in groups:
