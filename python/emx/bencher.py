@@ -141,7 +141,7 @@ def _report(
     model, nothing, tapped = images["model"], images["empty"], images.get("tapped")
     macs, arena = manifest["macs"], manifest["arena_bytes"]
     tensors = (*manifest["inputs"], *manifest["outputs"])
-    io = 0 if manifest["io_arena"] else sum(t["bytes"] for t in tensors)
+    io = 0 if manifest["io_arena"] else sum(t["bytes"] // t.get("rows", 1) for t in tensors)
     instructions = model.instructions - nothing.instructions
     return BenchReport(
         target=target,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emx.errors import EmxError
 from emx.groups import groups
@@ -52,7 +52,11 @@ def choose(graph: Graph, target: Target, options: Options) -> Plan:
             plans.append((plan(bind(offered, choice.picks, choice.group)), choice))
             least = min(least, plans[-1][0].arena_bytes)
     good = [p for p in plans if p[0].arena_bytes <= least * SLACK]
-    return _faster(offered, *min(good, key=lambda p: cost(p[0])), int(least * SLACK))
+    best = _faster(offered, *min(good, key=lambda p: p[0].cost), int(least * SLACK))
+    if options.ram == "default" and not options.input_rows:
+        return best
+    fastest = {layer.name: layer.fastest for layer in offered.layers}
+    return replace(best, fastest=plan(bind(offered, fastest)))
 
 
 def _faster(offered: Offer, best: Plan, choice: Choice, most: int) -> Plan:
@@ -69,13 +73,8 @@ def _faster(offered: Offer, best: Plan, choice: Choice, most: int) -> Plan:
             last = middle
         else:
             first = middle + 1
-            best = planned if cost(planned) < cost(best) else best
+            best = planned if planned.cost < best.cost else best
     return best
-
-
-def cost(planned: Plan) -> int:
-    """Predicted instructions."""
-    return sum(step.kernel.cost for step in planned.program.steps)
 
 
 def _choices(offered: Offer, options: Options) -> list[Choice]:
@@ -149,11 +148,11 @@ def _table(offered: Offer) -> list[Row]:
     """The layers by name; for each candidate what the arena needs at that step."""
     layers = offered.layers
     rows: list[tuple[str, list[tuple[int, Kernel]]]] = [(layer.name, []) for layer in layers]
-    for level in range(max((len(layer.candidates) for layer in layers), default=0)):
-        picks = {n.name: n.candidates[min(level, len(n.candidates) - 1)] for n in layers}
+    for level in range(max((len(layer.kernels) for layer in layers), default=0)):
+        picks = {n.name: n.kernels[min(level, len(n.kernels) - 1)] for n in layers}
         needed = peaks(bind(offered, picks))
         for (name, row), layer, peak in zip(rows, layers, needed, strict=True):
-            if level < len(layer.candidates):
+            if level < len(layer.kernels):
                 row.append((peak, picks[name]))
     return [*rows]
 

@@ -34,12 +34,13 @@ class Options:
     arena_section    linker section of the static arena; default .bss.emx_arena.NAME
     max_arena_bytes, max_weights_bytes   more is an error
     optimize         which kernels and layouts: "speed", "size" (of code and weights), "balanced"
-    ram              "default"; "small": also layouts that cost a few instructions; "min": layers
-                     run row by row where that takes less memory, whatever it costs
+    ram              "default": the fastest kernels; "small": the smallest arena for at most 4 %
+                     more instructions; "min": for at most 30 % more, and the first layers may run
+                     row by row
     slim             remove channels that provably never change an output
     io               inputs and outputs of a quantised model: "int8" as they are, or "float",
                      which are converted in the run
-    input_rows       a streamed model takes its input row by row: NAME_feed_row()
+    input_rows       the input is an image that arrives row by row: NAME_feed_row(), no NAME_run()
     strict           a layer of a quantised model that cannot be integer is an error
     test             also write the test vectors and NAME_test.c
     taps             call emx_test_tap() after every step; for test builds only

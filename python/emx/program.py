@@ -50,6 +50,7 @@ class Step:
     instance index into Program.instances.
     stream   the layers that run row by row in this step, in place of a call of `kernel`, which then
              only says what memory they need; `weights` are those of all, and there is no instance
+    candidates   the kernels that `kernel` was chosen from
     """
 
     name: str
@@ -62,6 +63,7 @@ class Step:
     macs: int
     instance: int
     stream: Stream | None = None
+    candidates: tuple[Kernel, ...] = ()
 
     def overlap(self, buffer: str) -> Trace | None:
         """The trace that lets y overlap `buffer`, if every read of it is covered by one."""
@@ -177,6 +179,7 @@ class Plan:
 
     scratch      step name -> offset of its scratch, for steps that need some
     lower_bound  no plan of this program, in any order the planner knows, can need less
+    fastest      the plan with the fastest kernels and without streams, where that is another
     """
 
     program: Program
@@ -184,3 +187,9 @@ class Plan:
     scratch: Mapping[str, int]
     arena_bytes: int
     lower_bound: int
+    fastest: Plan | None = None
+
+    @property
+    def cost(self) -> int:
+        """Predicted instructions."""
+        return sum(step.kernel.cost for step in self.program.steps)

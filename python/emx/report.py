@@ -8,8 +8,9 @@ from typing import Any
 
 from emx.blob import Blob
 from emx.ir import FloatLayer, Slimmed
+from emx.kernel import Kernel
 from emx.options import Options
-from emx.program import ALIGN, Buffer, Plan, Step
+from emx.program import ALIGN, Buffer, Plan, Program, Step
 
 
 def manifest(
@@ -29,13 +30,20 @@ def manifest(
         "weights_bytes": len(weights),
         "weights_crc32": weights.crc32,
         "macs": sum(s.macs for s in program.steps),
-        "inputs": [_tensor(n, program.buffers[b]) for n, b in program.inputs],
+        "ram": options.ram,
+        "cost": plan.cost,
+        "fastest": _fastest(plan.fastest or plan),
+        "inputs": [_tensor(n, program.buffers[b]) | _rows(b, program) for n, b in program.inputs],
         "outputs": [_tensor(n, program.buffers[b]) for n, b in program.outputs],
         "operators": sorted({i.kernel.function for i in program.instances}),
         "layers": [_layer(i, s, plan) for i, s in enumerate(program.steps)],
         "float_layers": [_float_layer(f) for f in program.float_layers],
         "slimmed": [_slimmed(s) for s in program.slimmed],
     }
+
+
+def _fastest(plan: Plan) -> dict[str, Any]:
+    return {"arena_bytes": plan.arena_bytes, "cost": plan.cost}
 
 
 def _float_layer(f: FloatLayer) -> dict[str, Any]:
@@ -69,6 +77,12 @@ def _tensor(name: str, b: Buffer) -> dict[str, Any]:
     }
 
 
+def _rows(buffer: str, program: Program) -> dict[str, Any]:
+    """Of an input that comes in row by row."""
+    stream = program.steps[0].stream if buffer == program.fed else None
+    return {"rows": stream.lines[buffer].height} if stream else {}
+
+
 def _layer(i: int, s: Step, plan: Plan) -> dict[str, Any]:
     b = plan.program.buffers[s.writes]
     start = plan.offsets.get(s.writes)
@@ -81,7 +95,43 @@ def _layer(i: int, s: Step, plan: Plan) -> dict[str, Any]:
         "macs": s.macs,
         "source": s.origin.source,
         "module": s.origin.module,
+        **_choice(s, plan),
     }
+
+
+def _choice(s: Step, plan: Plan) -> dict[str, Any]:
+    """What there was to choose from, and why it is this."""
+    kernels = [_candidate(k) for k in s.candidates]
+    facts = {**_candidate(s.kernel), "candidates": kernels, "reason": _reason(s)}
+    if s.stream is None:
+        isa = plan.program.target.dot if s.kernel.header.endswith("_s8") else None
+        return {"isa": isa, **facts}
+    stages = [
+        {
+            "name": stage.step.name,
+            "kernel": plan.program.kernel_name(stage.step),
+            "calls": s.stream.order.count(i),
+            "macs": stage.step.macs,
+            "source": stage.step.origin.source,
+            "module": stage.step.origin.module,
+            **_choice(stage.step, plan),
+        }
+        for i, stage in enumerate(s.stream.stages)
+    ]
+    return {"isa": stages[0]["isa"], **facts, "rows": stages}
+
+
+def _candidate(k: Kernel) -> dict[str, Any]:
+    return {"variant": k.variant, "cost": k.cost, "scratch_bytes": k.scratch_bytes}
+
+
+def _reason(s: Step) -> str:
+    if s.stream:
+        return "the smallest arena"
+    if len(s.candidates) < 2:
+        return "the only one"
+    least = min(k.cost for k in s.candidates)
+    return "the fastest" if s.kernel.cost == least else "the fastest that fits the smallest arena"
 
 
 def summary(facts: Mapping[str, Any]) -> str:

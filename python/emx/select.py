@@ -26,7 +26,7 @@ class Layer:
     """A node that needs a kernel, and those to choose from, each with a cost."""
 
     node: Node
-    candidates: tuple[Kernel, ...]
+    kernels: tuple[Kernel, ...]
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Layer:
 
     @property
     def fastest(self) -> Kernel:
-        return min(self.candidates, key=lambda k: k.cost)
+        return min(self.kernels, key=lambda k: k.cost)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
     instances = _instances(kernels, rows, names)
     weights = _Weights()
     steps = []
-    for node, kernel in zip((layer.node for layer in offer.layers), kernels, strict=True):
+    for i, (node, kernel) in enumerate(zip((n.node for n in offer.layers), kernels, strict=True)):
         reads, constants = _operands(node, kernel, graph.constants)
         steps.append(
             Step(
@@ -120,6 +120,7 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
                 origin=node.origin,
                 macs=node.op.macs(node),
                 instance=_instance_of(kernel, instances),
+                candidates=tuple((rows[i] if i < len(rows) else offer.layers[i]).kernels),
             )
         )
     table: dict[str, Buffer] = buffers.table
