@@ -223,58 +223,78 @@ EMX_INLINE uint32_t emx_load_word(const int8_t *x)
     return v;
 }
 
-// acc + the products of the signed bytes 0 and 2 of v, or 1 and 3, and the halfwords of x
-EMX_INLINE int32_t emx_mac_even(int32_t acc, uint32_t v, uint32_t x)
+// The signed bytes 0 and 2 of v as halfwords; 1 and 3.
+EMX_INLINE uint32_t emx_even_bytes(uint32_t v)
 {
-    __asm__("sxtb16 %1, %1\n\tsmlad %0, %1, %2, %0" : "+r"(acc), "+r"(v) : "r"(x));
+    uint32_t two;
+    __asm__("sxtb16 %0, %1" : "=r"(two) : "r"(v));
+    return two;
+}
+
+EMX_INLINE uint32_t emx_odd_bytes(uint32_t v)
+{
+    uint32_t two;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(two) : "r"(v));
+    return two;
+}
+
+// acc + the products of two pairs of halfwords
+EMX_INLINE int32_t emx_mac_halves(int32_t acc, uint32_t a, uint32_t b)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(a), "r"(b));
     return acc;
 }
 
-EMX_INLINE int32_t emx_mac_odd(int32_t acc, uint32_t v, uint32_t x)
-{
-    return emx_mac_even(acc, v >> 8 | v << 24, x);
-}
-
-// The sums of one block, for those that are rounded in 64 bits; plain weights.
+// The sums of one block, for those that are not rounded by emx_blocks_2_s8; plain weights.
 #define EMX_HAVE_dot_2x4_s8
 EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
                                const int8_t *w, int32_t depth)
 {
-    for (int o = 0; o < 8; o++) {
-        acc[o] = b[o % 4];
-    }
+    int32_t sum[8] = {b[0], b[1], b[2], b[3], b[0], b[1], b[2], b[3]};
+    EMX_UNROLL_2
     for (int32_t k = 0; k < 4 * depth; k += 8) {
-        for (int i = 0; i < 2; i++) {
-            const uint32_t x = emx_load_word(pair + k + 4 * i);
-            for (int o = 0; o < 4; o += 2) {
-                const uint32_t v = emx_load_word(w + k + 2 * o);
-                acc[4 * i + o] = emx_mac_even(acc[4 * i + o], v, x);
-                acc[4 * i + o + 1] = emx_mac_odd(acc[4 * i + o + 1], v, x);
-            }
+        const uint32_t x0 = emx_load_word(pair + k), x1 = emx_load_word(pair + k + 4);
+        EMX_UNROLL
+        for (int o = 0; o < 4; o += 2) {
+            const uint32_t v = emx_load_word(w + k + 2 * o);
+            const uint32_t even = emx_even_bytes(v), odd = emx_odd_bytes(v);
+            sum[o] = emx_mac_halves(sum[o], even, x0);
+            sum[o + 1] = emx_mac_halves(sum[o + 1], odd, x0);
+            sum[o + 4] = emx_mac_halves(sum[o + 4], even, x1);
+            sum[o + 5] = emx_mac_halves(sum[o + 5], odd, x1);
         }
     }
+    memcpy(acc, sum, sizeof sum);
 }
+
+// Inputs k and k + 2, or k + 1 and k + 3, which are halfwords of %[b], with all four outputs.
+#define EMX_HALF_DOT                                                                               \
+    "ldrd %[v], %[u], [%[w]], #8\n\t"                                                              \
+    "sxtb16 %[t], %[v]\n\tsxtb16 %[v], %[v], ror #8\n\t"                                           \
+    "smlad %[s0], %[t], %[b], %[s0]\n\tsmlad %[s1], %[v], %[b], %[s1]\n\t"                         \
+    "sxtb16 %[t], %[u]\n\tsxtb16 %[u], %[u], ror #8\n\t"                                           \
+    "smlad %[s2], %[t], %[b], %[s2]\n\tsmlad %[s3], %[u], %[b], %[s3]\n\t"
 
 #define EMX_HAVE_dot_1x4_s8
 EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t *x, const int8_t *w,
                                int32_t depth)
 {
-    for (int o = 0; o < 4; o++) {
-        acc[o] = b[o];
+    int32_t s0 = b[0], s1 = b[1], s2 = b[2], s3 = b[3];
+    uint32_t four, two, t, u, v;
+    const int8_t *const end = x + depth;
+    while (x != end) {
+        __asm__ volatile(
+            "1:\n\tldr %[a], [%[x]], #4\n\tsxtb16 %[b], %[a]\n\t" EMX_HALF_DOT
+            "sxtb16 %[b], %[a], ror #8\n\t" EMX_HALF_DOT "cmp %[x], %[end]\n\tbne 1b"
+            : [x] "+r"(x), [w] "+r"(w), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3),
+              [a] "=&r"(four), [b] "=&r"(two), [t] "=&r"(t), [u] "=&r"(u), [v] "=&r"(v)
+            : [end] "r"(end)
+            : "cc", "memory");
     }
-    for (int32_t k = 0; k < depth; k += 4) {
-        uint32_t inputs = emx_load_word(x + k);
-        for (int half = 0; half < 2; half++) {
-            uint32_t two = inputs;
-            __asm__("sxtb16 %0, %0" : "+r"(two));
-            for (int o = 0; o < 4; o += 2) {
-                const uint32_t v = emx_load_word(w + 4 * k + 8 * half + 2 * o);
-                acc[o] = emx_mac_even(acc[o], v, two);
-                acc[o + 1] = emx_mac_odd(acc[o + 1], v, two);
-            }
-            inputs = inputs >> 8 | inputs << 24;
-        }
-    }
+    acc[0] = s0;
+    acc[1] = s1;
+    acc[2] = s2;
+    acc[3] = s3;
 }
 
 #endif
