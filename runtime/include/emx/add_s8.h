@@ -22,11 +22,11 @@ EMX_INLINE int32_t emx_add_s8(const int32_t p[EMX_ADD_PARAMS], int32_t a, int32_
 {
     const uint32_t sum = (uint32_t)p[EMX_ADD_OFFSET] + (uint32_t)a * (uint32_t)p[EMX_ADD_A] +
                          (uint32_t)b * (uint32_t)p[EMX_ADD_B];
-    // A half, less the least step where half-way is to go down: where the result is even as it is.
-    const uint32_t odd = sum >> p[EMX_ADD_SHIFT] & 1;
-    const uint32_t half = (1u << (p[EMX_ADD_SHIFT] - 1)) - (p[EMX_ADD_EVEN] > 0);
-    const uint32_t up = sum + half + odd * (uint32_t)p[EMX_ADD_EVEN];
-    const int32_t y = (int32_t)up >> p[EMX_ADD_SHIFT];
+    const uint32_t up = sum + (1u << (p[EMX_ADD_SHIFT] - 1));
+    int32_t y = (int32_t)up >> p[EMX_ADD_SHIFT];
+    if (up << (32 - p[EMX_ADD_SHIFT]) == 0) { // half-way: down to the even one
+        y -= (y ^ (p[EMX_ADD_EVEN] < 0)) & 1;
+    }
     return emx_max_s32(emx_min_s32(y, p[EMX_ADD_HI]), p[EMX_ADD_LO]);
 }
 

@@ -119,8 +119,13 @@ EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const
 EMX_SHARED void emx_add_run_s8(const int32_t add[EMX_ADD_PARAMS], const int8_t *v,
                                const int8_t *skip, int8_t *y, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++) {
-        y[i] = (int8_t)emx_add_s8(add, v[i], skip[i]);
+    int32_t i = 0, p[EMX_ADD_PARAMS]; // of its own: y could be `add`, for all that compilers know
+    memcpy(p, add, sizeof p);
+    for (; i + 4 <= n; i += 4) {
+        emx_add_4_s8(p, v + i, skip + i, y + i);
+    }
+    for (; i < n; i++) {
+        y[i] = (int8_t)emx_add_s8(p, v[i], skip[i]);
     }
 }
 
