@@ -50,7 +50,8 @@ class LayerNormS8(Op):
     norm_parameters(), as is s. `centred`: a layer norm; else an RMS norm. To the bit:
 
       n, e = normalise_even(2^14 V + round(2^14 E))      V and E as above; at least 1
-      z[i] = high(D[i] * 2^(unit - 7 - e), rsqrt(n))     rounded down, as is the product with 2^
+      z[i] = high(D[i] * 2^t, rsqrt(n))                  t = unit - 7 - e; if t < 0,
+                                                         high(D[i], floor(rsqrt(n) * 2^t))
       y[i] = zero + floor((high(z[i], m[i]) + c[i]) / 2^s + 1/2)
     """
 
@@ -72,9 +73,9 @@ class LayerNormS8(Op):
         centre = sums if self.centred else n * self.x.zero + 0 * sums
         v = n * squares - 2 * sums * centre + centre**2
         norm, e = normalise_even((v << _FRACTION) + self._epsilon(n))
-        shift = _unit(n) - 7 - e
-        d = (n * rows - centre << np.maximum(shift, 0)) >> np.maximum(-shift, 0)
-        z = high(d, rsqrt(norm))
+        t = _unit(n) - 7 - e
+        d = n * rows - centre << np.maximum(t, 0)
+        z = high(d, rsqrt(norm) >> np.maximum(-t, 0))
         y = high(z, m.reshape(-1)) + c.reshape(-1) + (1 << (self.s - 1)) >> self.s
         y = np.clip(y + self.y.zero, self.y.lo, self.y.hi)
         return np.asarray(y.astype(np.int8).reshape(x.shape))
@@ -91,6 +92,7 @@ class LayerNormS8(Op):
                 f"{self.y.scale:.3g} is not supported in integers",
                 "keep it in float",
             )
+        start = (self.y.zero << self.s) + (1 << (self.s - 1))
         lo = np.arange(prod(x.type.dims) // n) * n
         hi = lo + n  # within a row, x[i] is read for the last time before y[i] is written
         return Kernel(
@@ -99,11 +101,10 @@ class LayerNormS8(Op):
             inputs={"x": 0},
             params={
                 "rows": len(lo), "len": n, "epsilon": self._epsilon(n), "x_zero": self.x.zero,
-                "unit": _unit(n), "s": self.s,
-                "zero": self.y.zero, "lo": self.y.lo, "hi": self.y.hi,
+                "unit": _unit(n), "s": self.s, "lo": self.y.lo, "hi": self.y.hi,
             },
             key=("s",),
-            weights={"m": constants[m.name], "c": constants[c.name]},
+            weights={"m": constants[m.name], "c": constants[c.name] + np.int32(start)},
             overlap={"x": Trace(lo, hi, lo, hi)},
             types={"x": "int8_t", "m": "int32_t", "c": "int32_t", "y": "int8_t"},
         )  # fmt: skip

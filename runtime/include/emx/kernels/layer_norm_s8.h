@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[n][i] = clamp(zero + (z[i] * m[i] + c[i]) / 2^s) with z[i] = (x[n][i] - mean) / sqrt(var + eps)
+// y[n][i] = clamp((z[i] * m[i] + c[i]) / 2^s) with z[i] = (x[n][i] - mean) / sqrt(var + eps)
 // in 2^-unit, mean and var those of x[n]; or, of an RMS norm, the mean 0 and the mean square
 //
 //   x, y  [rows][len]     m, c  [len]
@@ -7,10 +7,11 @@
 // To the bit, with S the sum of a row, or len * x_zero, and V its squares around S / len, times len:
 //
 //   v * 2^(2e) = (V << 14) + epsilon, rounded down, 2^30 <= v < 2^32
-//   z[i] = ((len * x[n][i] - S) * 2^(unit - 7 - e)) * rsqrt(v) >> 32, rsqrt that of emx/fixed.h
-//   y[n][i] = clamp(zero + (((z[i] * m[i] >> 32) + c[i] + 2^(s - 1)) >> s))
+//   z[i] = ((len * x[n][i] - S) * 2^t) * rsqrt(v) >> 32 with t = unit - 7 - e, rsqrt that of
+//          emx/fixed.h; if t < 0, rsqrt(v) is shifted instead
+//   y[n][i] = clamp(((z[i] * m[i] >> 32) + c[i]) >> s), c with the zero point and a half in it
 //
-// len <= 2^16, so nothing overflows: |z| <= 2^28, |m| <= 2^30, |c| <= 2^29. No scratch. Row after
+// len <= 2^16, so nothing overflows: |z| <= 2^28, |m| <= 2^30, |c| < 2^30. No scratch. Row after
 // row, all of it read before the first of y; so y may start at x or anywhere before it.
 #ifndef EMX_KERNELS_LAYER_NORM_S8_H
 #define EMX_KERNELS_LAYER_NORM_S8_H
@@ -21,7 +22,7 @@ typedef struct {
     int32_t rows, len;
     int64_t epsilon;
     int32_t x_zero, unit, s;
-    int32_t zero, lo, hi;
+    int32_t lo, hi;
 } emx_layer_norm_s8_t;
 
 EMX_INLINE void emx_norm_row_s8(const emx_layer_norm_s8_t *p, bool centred, const int8_t *x,
@@ -35,15 +36,13 @@ EMX_INLINE void emx_norm_row_s8(const emx_layer_norm_s8_t *p, bool centred, cons
     const int32_t centre = centred ? sum : p->len * p->x_zero;
     const int64_t around = (int64_t)p->len * squares - (int64_t)(2 * sum - centre) * centre;
     uint64_t v = ((uint64_t)around << 14) + (uint64_t)p->epsilon;
-    // Larger where all d are 0.
-    const int32_t shift = emx_min_s32(p->unit - 7 - emx_normalise_even_u64(&v), 31);
-    const int32_t scale = (int32_t)emx_rsqrt_u32((uint32_t)v);
+    const int32_t t = p->unit - 7 - emx_normalise_even_u64(&v);
+    const int32_t scale = (int32_t)(emx_rsqrt_u32((uint32_t)v) >> emx_max_s32(-t, 0));
+    const int32_t left = emx_clamp_s32(t, 0, 31); // larger where all elements are the mean
+    const uint32_t step = (uint32_t)p->len << left, start = (uint32_t)centre << left;
     for (int32_t i = 0; i < p->len; i++) {
-        const int32_t d = p->len * x[i] - centre;
-        const int32_t z =
-            emx_high_s32(shift < 0 ? d >> -shift : emx_shift_left_s32(d, shift), scale);
-        const int32_t w = emx_high_s32(z, m[i]) + c[i];
-        y[i] = emx_clamp_s8((w + (1 << (p->s - 1))) >> p->s, p->zero, p->lo, p->hi);
+        const int32_t z = emx_high_s32((int32_t)((uint32_t)x[i] * step - start), scale);
+        y[i] = (int8_t)emx_clamp_s32((emx_high_s32(z, m[i]) + c[i]) >> p->s, p->lo, p->hi);
     }
 }
 

@@ -13,6 +13,7 @@
 #ifndef EMX_KERNELS_SOFTMAX_S8_H
 #define EMX_KERNELS_SOFTMAX_S8_H
 #include <emx/fixed.h>
+#include <emx/quant.h>
 
 typedef struct {
     int32_t outer, len, inner;
@@ -57,7 +58,7 @@ EMX_INLINE void emx_softmax_one_s8(const emx_softmax_s8_t *p, const int8_t *x,
     for (int32_t i = 0; i < p->len; i++) {
         const uint32_t e = emx_softmax_exp_s8(powers, c.max - x[i * p->inner]);
         const int32_t v = (int32_t)((emx_high_u32(e, r) + (1u << (p->s - 1))) >> p->s);
-        y[i * p->inner] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
+        y[i * p->inner] = (int8_t)emx_clamp_s32(v + p->zero, p->lo, p->hi);
     }
 }
 
