@@ -64,8 +64,14 @@ def decompose(program: Any) -> Any:
 
 
 def _shorten_names(functional: Any) -> None:
-    """Names of nodes become names in C: batch_norm_3 says what one can know of it."""
+    """Names of nodes become names in C: batch_norm_3 says what one can know of it, and relu_q what
+    is quantised."""
+    outputs = {spec.arg.name for spec in functional.graph_signature.output_specs}
     for node in functional.graph.nodes:
+        call = packet(node.target) if node.name not in outputs else ""
+        if call.startswith(("quantize_per_", "dequantize_per_")):
+            source, end = node.args[0].name, "_dq" if call.startswith("de") else "_q"
+            node._rename(source.removesuffix("_q") + end)
         if node.name.startswith("_native_batch_norm_legit_no_training"):
             node._rename(node.name.replace("_native_batch_norm_legit_no_training", "batch_norm"))
 
