@@ -145,7 +145,7 @@ class RandomNet:
         self.first = self.pick.random() < 0.2
         n, h, w, c = (self.pick.choice(e) for e in ((1, 1, 2), (3, 5, 6), (4, 5), (2, 4, 5)))
         self.net = Net((n, c, h, w) if self.first else (n, h, w, c))
-        self.images = [self.layer(self.net.x, depthwise=False)]
+        self.images = [self.layer(self.net.x)]
 
     def graph(self) -> Graph:
         steps = (self.layer, self.layer, self.layer, self.pooled, self.joined, self.moved, self.two)
@@ -172,14 +172,14 @@ class RandomNet:
     def quant(self) -> Quant:
         return Quant(1.0, self.pick.choice((-128, -128, 0, 5, 127)))
 
-    def layer(self, x: Value, depthwise: bool | None = None) -> Value:
+    def layer(self, x: Value) -> Value:
         first = x == self.net.x and self.first
         c, h, w = (x.type.dims[i] for i in ((1, 2, 3) if first else (3, 1, 2)))
         kernel = (self.pick.randint(1, min(3, h)), self.pick.randint(1, min(3, w)))
         pad = self.pick.choice(((0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 1)))
         stride = self.pick.choice(((1, 1), (1, 1), (2, 1)))
-        groups = [1, 1, c, c] + ([2] if c % 2 == 0 else [])
-        g = 1 if depthwise is False else self.pick.choice(groups)
+        groups = [1, 1] + [c, c] * (x != self.net.x) + [2] * (c % 2 == 0)
+        g = self.pick.choice(groups)
         out = g * self.pick.choice((1, 1, 2)) if g > 2 else g * self.pick.choice((3, 4, 5, 8))
         weights, b, real = self.planted(out, c // g, *kernel)
         window = Window(kernel, stride, (1, 1), pad)

@@ -136,20 +136,20 @@ def _tie(node: Node, masks: Masks, layer: Layer | None) -> None:
     """Keep on one side of the node what is kept on the other and belongs to it."""
     x, y = (masks[v.name] for v in (node.inputs[0], node.output))
     links = _links(node, layer)
-    bound = {0} if layer and layer.takes_fewer else {link.operand for link in links or ()}
-    bound |= {link.operand for link in links or ()}
+    bound = {link.operand for link in links or ()} | ({0} if layer and layer.takes_fewer else set())
     for i, v in enumerate(node.inputs):
         masks[v.name] |= i not in bound
-    y |= links is None
+    if links is None:
+        y[:] = True
     for link in links or ():
         operand = masks[node.inputs[link.operand].name]
         operand[link.x[y[link.y]]] = True
         y[link.y[operand[link.x]]] = True
-    if layer and not layer.takes_fewer:
-        y |= layer.groups > 1  # a group has as many outputs as the others
+    if layer and layer.groups > 1 and not layer.takes_fewer:
+        y[:] = True  # a group has as many outputs as the others
     elif layer and layer.groups > 1:
         groups = [mask.reshape(layer.groups, -1) for mask in (x, y)]
-        stays = groups[0].any(axis=1) | groups[1].any(axis=1)
+        stays = np.asarray(np.concatenate(groups, axis=1).any(axis=1))
         for group in groups:
             group |= stays[:, None]
 

@@ -101,10 +101,15 @@ class Layer:
         filters = (self.w != 0).any(axis=(3, 4))
         zero = known & ~filters.any(axis=2).reshape(-1)
         clamped = known & (filters & ~self._known[:, None]).any(axis=2).reshape(-1)
-        reasons = (zero, clamped, known & ~zero & ~clamped, ~known)
-        counts = [int((why & gone).sum()) for why in reasons]
-        name, origin = self.node.output.name, self.node.origin
-        return Slimmed(name, len(gone), int(y.kept.sum()), *counts, origin=origin)
+        constant = known & ~zero & ~clamped
+        reasons = {"zero": zero, "clamped": clamped, "constant": constant, "unread": ~known}
+        return Slimmed(
+            layer=self.node.output.name,
+            before=len(gone),
+            after=int(y.kept.sum()),
+            **{name: int((why & gone).sum()) for name, why in reasons.items()},
+            origin=self.node.origin,
+        )
 
     @property
     def _known(self) -> Array:
