@@ -49,9 +49,11 @@ def export(
     vectors          number of test vectors; what the model and `example_file` do not give is
                      generated from `seed`
     allow_pickle     load a pickled nn.Module, which runs whatever code it holds
-    quantize         scheme of a quantisation after training: "int8"
-    calibration      typical inputs for it: an array for each input, by name, first axis: sample;
-                     an .npz or .pt file of them; or a script's function ("data.py:batches")
+    quantize         scheme of a quantisation after training: "int8", "int16x8" (activations of 16
+                     bits), "int4" (weights of 4 bits), or "weights-int8" and "weights-int4", which
+                     leave activations in float
+    calibration      typical inputs for activations: an array for each input, by name, first axis:
+                     sample; an .npz or .pt file of them; or a script's function ("data.py:batches")
     keep_float       modules that stay in float, by path: "encoder.layers.0"
     progress         called with what takes long, how much of it is done, and of how much
 

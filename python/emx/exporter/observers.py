@@ -8,8 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torchao.quantization.pt2e import FakeQuantize, PerChannelMinMaxObserver
-from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
+from torchao.quantization.pt2e import (
+    FakeQuantize,
+    MinMaxObserver,
+    PerChannelMinMaxObserver,
+    PerGroup,
+)
+from torchao.quantization.pt2e.observer import (
+    AffineQuantizedObserverBase,
+    MappingType,
+    UniformQuantizationObserverBase,
+)
+from torchao.quantization.pt2e.utils import create_getattr_from_value
 
 # No weight in a filter is larger than 127 times this: it is zero.
 _LEAST = 2.0**-64
@@ -87,6 +97,19 @@ class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
         )
 
 
+class WideObserver(MinMaxObserver):  # type: ignore[misc]
+    """Twice the largest value seen, with the zero point 0: 16 bits have steps enough."""
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.min_val) and math.isfinite(self.max_val)
+
+    def calculate_qparams(self) -> tuple[Any, Any]:
+        most = torch.maximum(-self.min_val, self.max_val).reshape(1)
+        scale = 2 * torch.where(most > 0, most, 1.0) / self.quant_max
+        return scale, torch.zeros(1, dtype=torch.int64)
+
+
 class PerChannelWeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
     """A scale for each output, so coarse that its bias fits 32 bits in steps of x.scale * scale.
     (That a class has PerChannel in its name means something to torchao.)
@@ -108,21 +131,62 @@ class PerChannelWeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
         return scale, zero
 
 
+class GroupObserver(AffineQuantizedObserverBase):  # type: ignore[misc]
+    """A scale for each `group` inputs of each output of a linear layer."""
+
+    def __init__(self, group: int, least: int, most: int, **settings: Any) -> None:
+        super().__init__(MappingType.SYMMETRIC, torch.int8, PerGroup(group), least, most)
+        self.group = group
+
+    def forward(self, x: Any) -> Any:
+        self.weight = x.detach()
+        return x
+
+    def calculate_qparams(self) -> tuple[Any, Any]:
+        most = self.weight.reshape(-1, self.group).abs().amax(1)
+        scale = (most * 2 / (self.quant_max - self.quant_min)).clamp(min=_LEAST)
+        return scale, torch.zeros(len(scale), dtype=torch.int32)
+
+    def convert(self, model: Any, observer_node: Any) -> None:
+        """Put the dequantised integers in the place of the observer."""
+        calls = torch.ops.quantized_decomposed
+        scale, zero = self.calculate_qparams()
+        kind = (self.quant_min, self.quant_max, torch.int8, self.group)
+        units = calls.quantize_per_channel_group(self.weight, scale, zero, *kind)
+        tensors = {"_units": units, "_scale": scale, "_zero_point": zero}
+        with model.graph.inserting_before(observer_node):
+            nodes = [
+                create_getattr_from_value(model, model.graph, name, data, data.device)
+                for name, data in tensors.items()
+            ]
+            dequantised = model.graph.call_function(
+                calls.dequantize_per_channel_group.default, (*nodes, *kind, torch.float32)
+            )
+        observer_node.replace_all_uses_with(dequantised)
+        model.graph.erase_node(observer_node)
+
+
 def observer_of(module: Any) -> Any:
     """The observer in a fake quantisation, which quantisation-aware training has around it."""
     return getattr(module, "activation_post_process", module)
 
 
-def weight_spec(axis: int, *, training: bool) -> dict[str, Any]:
-    """Fields of a QuantizationSpec: int8, symmetric, a scale for each index of `axis`."""
+def weight_spec(
+    axis: int, bounds: tuple[int, int], *, training: bool, group: int = 0
+) -> dict[str, Any]:
+    """Fields of a QuantizationSpec: int8 within bounds, symmetric, a scale for each index of
+    `axis`, or for each `group` inputs of it."""
+    least, most = bounds
     observer = PerChannelWeightObserver.with_args(eps=_LEAST, ch_axis=axis)
+    if group:
+        observer = GroupObserver.with_args(group=group, least=least, most=most)
     if training:
         observer = FakeQuantize.with_args(observer=observer)
     return {
         "dtype": torch.int8,
         "observer_or_fake_quant_ctr": observer,
-        "quant_min": -127,
-        "quant_max": 127,
+        "quant_min": least,
+        "quant_max": most,
         "qscheme": torch.per_channel_symmetric,
         "ch_axis": axis,
     }

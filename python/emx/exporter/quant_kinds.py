@@ -52,6 +52,8 @@ _POINTWISE = frozenset(packet(name) for name in (*pointwise.ATEN, *logic.ATEN))
 _CLAMPS = _words("relu relu6 hardtanh clamp clamp_min clamp_max")
 NORMS = _words("batch_norm _native_batch_norm_legit_no_training")
 _BOUNDED = _words("sigmoid tanh hardsigmoid softmax _softmax")
+# Layers with weights, and what leaves numbers as they are.
+PLAIN = WEIGHTED | _MOVES | _PARTS | _FIRST | _CLAMPS
 # Larger numbers stand for infinity, such as those that mask a softmax.
 _HUGE = 1e6
 

@@ -14,17 +14,17 @@ from emx.exporter import calibration
 from emx.exporter.cache import torchao_version
 from emx.exporter.decompose import decompose
 from emx.exporter.eager import call_arguments
+from emx.exporter.inputs import generate
 from emx.exporter.origin import common_root, origin_of
 from emx.exporter.quant_graph import place_tensor, ready, tensor_at, tensor_of
 from emx.exporter.quant_kinds import is_constant
+from emx.exporter.schemes import scheme_of
 from emx.exporter.sources import Source
 from emx.exporter.torchtools import explained
 from emx.ir import Array
 
 # Called with what is done, how much of it is, and how much there is.
 Progress = Callable[[str, int, int], None]
-SCHEMES = ("int8",)
-
 _CALIBRATE = """name typical inputs: --calibration FILE.npz, which has an array for each input whose
 first axis counts samples, or SCRIPT.py:FUNCTION, which gives them one by one"""
 _KEEP = """give inputs in the range that the model was trained with, or keep this layer in float:
@@ -56,23 +56,22 @@ def quantise(
 ) -> Quantised:
     """Quantise a float model; EmxError for everything that is wrong with it or its calibration."""
     torchao_version()
-    if scheme not in SCHEMES:
-        raise EmxError(
-            f"a model cannot be quantised to {scheme}", hint=f"there is {', '.join(SCHEMES)}"
-        )
-    if given is None:
+    ranges = scheme_of(scheme).activations is not None
+    if given is None and ranges:
         raise EmxError("quantising needs calibration data", hint=_CALIBRATE)
     if is_quantised(source.program):
         raise EmxError("the model is quantised already", hint="leave out --quantize")
-    samples = calibration.read(given, source.inputs)
+    samples = {} if given is None else calibration.read(given, source.inputs)
+    # Weights alone need no typical inputs, but any.
+    inputs = samples or {n: generate(i, t, 1, 0) for i, (n, t) in enumerate(source.inputs)}
     model = ready(decompose(source.program).module(check_guards=False))
     parameters = _parameters(model)
     floats = {path: tensor_at(model, path) for path in parameters.values()}
-    prepared = _prepared(model, keep_float)
-    _calibrate(prepared, source.program, samples, progress)
+    prepared = _prepared(model, scheme, keep_float)
+    _calibrate(prepared, source.program, inputs, progress)
     _check_ranges(prepared)
     converted, names = _converted(prepared, parameters)
-    program = _exported(converted, source.program, samples)
+    program = _exported(converted, source.program, inputs)
     quantised = Source(program, program.module(), source.inputs, {})
     return Quantised(quantised, samples, {new: floats[old] for new, old in names.items()})
 
@@ -87,14 +86,14 @@ def _parameters(model: Any) -> dict[tuple[str, int], str]:
     }
 
 
-def _prepared(model: Any, keep_float: tuple[str, ...]) -> Any:
+def _prepared(model: Any, scheme: str, keep_float: tuple[str, ...]) -> Any:
     """The model with observers."""
     with explained("torchao cannot quantise this model"):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
         from emx.exporter.quantizer import EmxQuantizer
 
-        return prepare_pt2e(model, EmxQuantizer(keep_float=keep_float))
+        return prepare_pt2e(model, EmxQuantizer(scheme, keep_float=keep_float))
 
 
 def _calibrate(

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,16 +23,17 @@ from emx.errors import EmxError
 from emx.exporter import quant_graph
 from emx.exporter.observers import (
     ActivationObserver,
+    WideObserver,
     derived_bias,
     derived_product,
     observer_of,
     weight_spec,
 )
 from emx.exporter.origin import module_paths
-from emx.exporter.quant_kinds import WEIGHTED, Kinds, is_constant, is_float, name_of
+from emx.exporter.quant_kinds import PLAIN, WEIGHTED, Kinds, is_constant, is_float, name_of
+from emx.exporter.schemes import Scheme, scheme_of
 
 _ANNOTATION = "quantization_annotation"
-_INT8 = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127}
 _INT32 = {"dtype": torch.int32, "quant_min": -(2**31), "quant_max": 2**31 - 1}
 # Results whose range is known: (scale, zero point).
 _FIXED = {
@@ -45,17 +47,37 @@ _FIXED = {
 class EmxQuantizer(Quantizer):  # type: ignore[misc]
     """Quantises what emx can compute with integers, for torchao's prepare_pt2e and convert_pt2e.
 
-    Weights are int8, symmetric, with a scale for each output; activations int8, affine, with a
-    scale for each tensor; biases int32 in steps of the products. What only moves data shares the
-    scales of its input, a clamp belongs to the layer before it, and functions of one value are one.
-
+    scheme       "int8": weights are symmetric with a scale for each output, activations affine with
+                 a scale for each tensor, biases int32 in steps of the products. What only moves
+                 data shares the scales of its input, a clamp belongs to the layer before it, and
+                 functions of one value are one
+                 "int4": the same, with weights of 4 bits
+                 "int16x8": activations of layers with weights are int16, symmetric; the rest, and
+                 biases, stay float
+                 "weights-int8", "weights-int4": everything but weights stays float
+    group        of linear layers with weights of 4 bits: as many inputs of an output share a scale,
+                 where their number is a multiple of it; 0: all
     keep_float   paths of modules that stay in float, as in named_modules(); one stands for all
                  below it
     training     for prepare_qat_pt2e
     """
 
-    def __init__(self, *, keep_float: Iterable[str] = (), training: bool = False) -> None:
+    def __init__(
+        self,
+        scheme: str = "int8",
+        *,
+        group: int = 0,
+        keep_float: Iterable[str] = (),
+        training: bool = False,
+    ) -> None:
         super().__init__()
+        self.scheme = scheme_of(scheme)
+        if group and (training or self.scheme.weights != (-8, 7)):
+            raise EmxError(
+                "groups are for weights of 4 bits, quantised after training",
+                hint="leave out group, or quantise to int4 or weights-int4",
+            )
+        self.group = group
         self.keep_float = tuple(keep_float)
         self.training = training
 
@@ -67,10 +89,14 @@ class EmxQuantizer(Quantizer):  # type: ignore[misc]
         kinds = Kinds(
             model.graph,
             constant=lambda n: quant_graph.tensor_of(model, n),
-            keeps_float=lambda n: _is_below(module_paths(n), self.keep_float),
+            keeps_float=self._keeps_float,
         )
-        _Annotator(kinds, self.training).run(model.graph.nodes)
+        _Annotator(kinds, self.scheme, self.group, training=self.training).run(model.graph.nodes)
         return model
+
+    def _keeps_float(self, node: Any) -> bool:
+        plain = name_of(node) in PLAIN or node.target is operator.getitem
+        return _is_below(module_paths(node), self.keep_float) or not (self.scheme.whole or plain)
 
     def validate(self, model: Any) -> None:
         """Nothing is asked of a model."""
@@ -81,7 +107,8 @@ class EmxQuantizer(Quantizer):  # type: ignore[misc]
             if name_of(node) not in WEIGHTED:
                 continue
             x, weight, bias = (*node.args, None)[:3]
-            if (weight, node) in observers and bias is not None and is_constant(bias):
+            known = {(weight, node), (x, node)} <= observers.keys()
+            if known and self.scheme.whole and bias is not None and is_constant(bias):
                 beside = quant_graph.tensor_of(model, bias), observer_of(observers[x, node])
                 observer_of(observers[weight, node]).beside = beside
 
@@ -106,8 +133,10 @@ class _Annotator:
     """Writes annotations. The first place of values that share a scale says what it is, the others
     refer to it: a place is a node, for its result, or (operand, node)."""
 
-    def __init__(self, kinds: Kinds, training: bool) -> None:
+    def __init__(self, kinds: Kinds, scheme: Scheme, group: int, *, training: bool) -> None:
         self.kinds = kinds
+        self.scheme = scheme
+        self.group = group
         self.training = training
         self._group: dict[Any, Any] = {}  # value -> another one of its group, up to the first
         self._first: dict[Any, Any] = {}  # group -> place
@@ -115,6 +144,11 @@ class _Annotator:
         self._apart: set[tuple[Any, Any]] = set()  # (operand, node) of two groups
 
     def run(self, nodes: Iterable[Any]) -> None:
+        if self.scheme.activations is None:
+            for node in self.kinds.operands:
+                if name_of(node) in WEIGHTED:
+                    self._write(node, self._weights(node), None)
+            return
         for node in self.kinds.operands:
             if is_float(node) and node not in self.kinds.steps:
                 self._join(node)
@@ -185,25 +219,24 @@ class _Annotator:
         fixed = self._fixed.get(group)
         if isinstance(fixed, tuple):
             scale, zero = fixed
-            scheme = torch.per_tensor_affine
-            return FixedQParamsQuantizationSpec(
-                **_INT8, scale=scale, zero_point=zero, qscheme=scheme
-            )
+            return FixedQParamsQuantizationSpec(**self._activations, scale=scale, zero_point=zero)
         if fixed is not None:
             (operand,), factor = self.kinds.operands[fixed], self.kinds.scaled[fixed]
             return DerivedQuantizationSpec(
-                [(operand, fixed)], derived_product(factor), **_INT8,
-                qscheme=torch.per_tensor_affine,
-            )  # fmt: skip
+                [(operand, fixed)], derived_product(factor), **self._activations
+            )
         return self._activation()
 
+    @property
+    def _activations(self) -> Mapping[str, Any]:
+        """Fields of their specifications."""
+        return self.scheme.activations or {}
+
     def _activation(self) -> Any:
-        observer: Any = ActivationObserver
+        observer: Any = ActivationObserver if self.scheme.whole else WideObserver
         if self.training:
             observer = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
-        return QuantizationSpec(
-            **_INT8, observer_or_fake_quant_ctr=observer, qscheme=torch.per_tensor_affine
-        )
+        return QuantizationSpec(**self._activations, observer_or_fake_quant_ctr=observer)
 
     def _weights(self, node: Any) -> dict[Any, Any]:
         """Specifications of weight and bias. A transposed convolution has its outputs on axis 1,
@@ -213,8 +246,13 @@ class _Annotator:
         if "transpose" in name_of(node):
             given = node.args[6] if len(node.args) > 6 else 1
             axis, groups = (1, given) if weight.meta["val"].shape[1] > 1 else (0, 1)
-        specs = {weight: QuantizationSpec(**weight_spec(axis, training=self.training))}
-        if bias is not None and is_constant(bias):
+        inner = weight.meta["val"].shape[-1]
+        grouped = self.group and name_of(node) == "linear" and inner % self.group == 0
+        spec = weight_spec(
+            axis, self.scheme.weights, training=self.training, group=self.group if grouped else 0
+        )
+        specs = {weight: QuantizationSpec(**spec)}
+        if bias is not None and is_constant(bias) and self.scheme.whole and not grouped:
             specs[bias] = DerivedQuantizationSpec(
                 [(x, node), (weight, node)], derived_bias(groups), **_INT32,
                 qscheme=torch.per_channel_symmetric, ch_axis=0,

@@ -124,7 +124,7 @@ def _test_inputs(
     plain = all(a.size == 0 or (a == a.flat[0]).all() for a in given.values())
     if options.example_file is not None:
         given, plain = read_example_file(options.example_file, source.inputs), False
-    elif quantised is not None:
+    elif quantised is not None and quantised.samples:
         given, plain = calibration.spread(quantised.samples, options.vectors), False
     inputs = {}
     for index, (name, t) in enumerate(source.inputs):

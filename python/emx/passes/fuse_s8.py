@@ -10,6 +10,7 @@ import numpy as np
 from emx.add_s8 import AddS8
 from emx.ir import Array, Graph, Node, Op, Value
 from emx.ops.binary_s8 import SIGNS, BinaryS8
+from emx.ops.conv2d_mixed import Conv2dMixed
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.linear_s8 import LinearS8
 from emx.ops.movement import Pad, Permute
@@ -72,7 +73,7 @@ def _clamped(op: Op, lo: int, hi: int) -> Op | None:
     """The operator with its result in lo ... hi."""
     if isinstance(op, Conv2dS8) and op.add:
         return replace(op, add=_clamped_sum(op.add, lo, hi))
-    if isinstance(op, Conv2dS8 | LinearS8 | BinaryS8 | Pool2dS8):
+    if isinstance(op, Conv2dS8 | Conv2dMixed | LinearS8 | BinaryS8 | Pool2dS8):
         return replace(op, lo=int(np.clip(op.lo, lo, hi)), hi=int(np.clip(op.hi, lo, hi)))
     return None
 
@@ -83,7 +84,7 @@ def _clamped_sum(add: AddS8, lo: int, hi: int) -> AddS8:
 
 def _fuse_pad(r: Rewriter, node: Node) -> Edit:
     """The pad may stand before the permute that makes the image channels last."""
-    if not isinstance(node.op, Conv2dS8):
+    if not isinstance(node.op, Conv2dS8 | Conv2dMixed) or node.op.x is None:
         return None
     permute = pad = r.made_by(node.inputs[0])
     if permute and isinstance(permute.op, Permute):

@@ -77,7 +77,9 @@ def _integer(r: Rewriter, node: Node) -> list[Node]:
     if made is None:
         raise Unsupported("it is an input of the model", "run with int8 inputs: --io int8")
     if y.dtype is not DType.S8 and (y.dtype is not DType.S16 or type(made.op) not in _WIDE):
-        raise Unsupported(f"its result is quantised to {y.dtype.value}", "quantise it to int8")
+        raise Unsupported(
+            f"emx has no {made.op.name} whose result is {y.dtype.value}", "quantise it to int8"
+        )
     if not isinstance(made.op, Dequantize) and not r.all_read(x, Quantize):
         raise Unsupported(
             "its result is also read as it is before it is quantised",

@@ -55,7 +55,7 @@ def _narrow(r: Rewriter, node: Node) -> Edit:
     if isinstance(op, Conv2d):
         layer = Conv2dMixed(op.window, op.groups, None, None, *bounds, op.channels_first)
         weight = r.constant(f"{name}.folded", data)
-        nodes = [r.inner(layer, (x, weight, b, m), node, node.output.eager)]
+        nodes = [r.inner(layer, (x, weight, b, m), node, None)]
     else:
         weight = r.constant(f"{name}.folded", data.reshape(*data.shape, 1, 1))
         nodes = _rows(r, node, Conv2dMixed(Window((1, 1)), 1, None, None, *bounds), (weight, b, m))
@@ -68,7 +68,7 @@ def _rows(r: Rewriter, node: Node, layer: Conv2dMixed, parameters: tuple[Value, 
     rows = prod(x.type.dims[:-1])
     image = r.inner(Reshape((1, 1, rows, x.type.dims[-1])), (x,), node, None)
     sums = r.inner(layer, (image.output, *parameters), node, None)
-    return [image, sums, r.inner(Reshape(y.type.dims), (sums.output,), node, y.eager)]
+    return [image, sums, r.inner(Reshape(y.type.dims), (sums.output,), node, None)]
 
 
 def _added(r: Rewriter, node: Node, nodes: list[Node], skip: list[Value]) -> list[Node]:
