@@ -68,7 +68,7 @@ def quantise(
     parameters = _parameters(model)
     floats = {path: tensor_at(model, path) for path in parameters.values()}
     prepared = _prepared(model, scheme, keep_float)
-    _calibrate(prepared, source.program, inputs, progress)
+    _calibrate(prepared, source.program, inputs, progress if ranges else _quiet)
     _check_ranges(prepared)
     converted, names = _converted(prepared, parameters)
     program = _exported(converted, source.program, inputs)
@@ -94,6 +94,10 @@ def _prepared(model: Any, scheme: str, keep_float: tuple[str, ...]) -> Any:
         from emx.exporter.quantizer import EmxQuantizer
 
         return prepare_pt2e(model, EmxQuantizer(scheme, keep_float=keep_float))
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
 
 
 def _calibrate(
