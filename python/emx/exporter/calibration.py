@@ -21,7 +21,8 @@ from emx.ir import Array
 LEAST = 8
 MOST = 4096  # of a script's function, which may never end
 _GIVES = "it yields, or returns a list of, the inputs of calls: a tensor, a tuple or a dict by name"
-_SAMPLES = "calibration data of"
+_DATA = "calibration data"
+_SAMPLES = f"{_DATA} of"
 
 
 Given = str | Array | Mapping[str, Array]
@@ -32,13 +33,13 @@ def read(given: Given, signature: Signature) -> dict[str, Array]:
     script ("data.py:batches"), or is what is in such a file: an array for each input, named like
     it. Where there is one input any single array, or the one called x, will do.
     """
-    source = given if isinstance(given, str) else "the calibration data"
+    source = given if isinstance(given, str) else None
     script = scripts.split(given) if isinstance(given, str) else None
     if script is not None:
         samples = _from_script(*script, signature)
     else:
         arrays = _read(Path(given), signature) if isinstance(given, str) else given
-        samples = batches(_named(arrays, signature), signature, Path(source), _SAMPLES)
+        samples = batches(_named(arrays, signature), signature, Path(source or _DATA), _SAMPLES)
     count = len(next(iter(samples.values())))
     if count < LEAST:
         raise EmxError(
@@ -52,29 +53,22 @@ def read(given: Given, signature: Signature) -> dict[str, Array]:
     return samples
 
 
-def _check_values(name: str, array: Array, source: str) -> None:
-    if array.dtype.kind != "f":
+def _check_values(name: str, array: Array, source: str | None) -> None:
+    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if not finite.all():
+        what = f"holds NaN or infinity, first in sample {int(finite.argmin())}"
+    elif array.dtype.kind == "f" and not array.any():
+        what = "is zero throughout: its scale would be zero"
+    else:
         return
-    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if bad.any():
-        raise EmxError(
-            f"the calibration samples of {name} hold NaN or infinity, first in sample "
-            f"{int(bad.argmax())}",
-            at=source,
-            hint="give inputs as the model will see them",
-        )
-    if not array.any():
-        raise EmxError(
-            f"the calibration samples of {name} are all zero: its scale would be zero",
-            at=source,
-            hint="give inputs as the model will see them",
-        )
+    hint = "give inputs as the model will see them"
+    raise EmxError(f"the {_DATA} of {name} {what}", at=source, hint=hint)
 
 
 def _read(path: Path, signature: Signature) -> Mapping[str, Array]:
     if not path.is_file():
-        raise EmxError(f"there is no file {path}", hint="it was given as calibration data")
-    return read_arrays(path, signature, "calibration data")
+        raise EmxError(f"there is no file {path}", hint=f"it was given as {_DATA}")
+    return read_arrays(path, signature, _DATA)
 
 
 def _named(arrays: Array | Mapping[str, Array], signature: Signature) -> Mapping[str, Array]:
