@@ -50,8 +50,8 @@ class Layer:
     def expected(self) -> Array:
         return self.op.reference(*self.arrays)
 
-    def kernels(self, target: str) -> Sequence[Kernel]:
-        return self.op.kernels_for(self.node, self.data, find_target(target), Wishes())
+    def kernels(self, target: str, wishes: Wishes = Wishes()) -> Sequence[Kernel]:  # noqa: B008
+        return self.op.kernels_for(self.node, self.data, find_target(target), wishes)
 
 
 def scaled(
@@ -179,12 +179,14 @@ def _call(kernel: Kernel, moved: str | None) -> str:
     return f"{kernel.function}({', '.join(arguments)})"
 
 
-def program_text(layers: Mapping[str, Layer], target: str, *, measure: bool = False) -> str:
+def program_text(
+    layers: Mapping[str, Layer], target: str, wishes: Wishes, *, measure: bool = False
+) -> str:
     """A program that calls every kernel of every layer and says what was good and what wrong."""
     kernels = {
         f"{name}_{i}": (layer, kernel)
         for name, layer in layers.items()
-        for i, kernel in enumerate(layer.kernels(target))
+        for i, kernel in enumerate(layer.kernels(target, wishes))
     }
     room = 128 + max(a.size for layer in layers.values() for a in (*layer.arrays, layer.expected))
     scratch = max(k.scratch_bytes for _, k in kernels.values())
@@ -205,13 +207,14 @@ def run_kernels(
     machine: str,
     *flags: str,
     target: str = "",
+    wishes: Wishes = Wishes(),  # noqa: B008
     measure: bool = False,
 ) -> list[str]:
     """Lines of the program, for the machine's target or `target`; not of calls with y too close,
     which need not be right, and of which most must not be."""
     where = find_machine(machine)
     source = directory / "kernels.c"
-    source.write_text(program_text(layers, target or where.target, measure=measure))
+    source.write_text(program_text(layers, target or where.target, wishes, measure=measure))
     sources = (source, where.timer) if measure else (source,)
     program = Program(sources, include=(directory,), flags=("-std=gnu11", *flags))
     done = run(where, build(where, program, directory / "kernels"), cwd=directory, counted=measure)

@@ -16,6 +16,7 @@ import torch
 from board_sets import each
 from emx.add_s8 import AddS8
 from emx.ir import Array, Unsupported
+from emx.kernel import Wishes
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.linear_s8 import LinearS8
 from emx.quant import Multiplier, Quant, multipliers
@@ -116,6 +117,15 @@ LAYERS = {
     "rows": linear((2, 3), 16, 6),
     "rows_odd": linear((3,), 5, 4),
 }  # fmt: skip
+# Biases of more than 24 bits, as zero points of others bring about.
+LARGE = replace(
+    LAYERS["same"],
+    constants=(
+        LAYERS["same"].constants[0],
+        np.arange(9, dtype=np.int32) * 1200000,
+        *multipliers(np.full(9, 2.0**-18)),
+    ),
+)
 MACHINES = {"host": SANITIZE, "mps2-an386": ("-O3",), "mps3-an547": ("-O3",)}
 
 
@@ -167,7 +177,10 @@ def test_kernels_agree_with_the_reference(tmp_path: Path, machine: str) -> None:
 @pytest.mark.parametrize("machine", ["mps2-an386", "mps3-an547"])
 @pytest.mark.parametrize("level", ["-Os", pytest.param("-O0", marks=pytest.mark.slow)])
 def test_kernels_agree_at_other_levels(tmp_path: Path, machine: str, level: str) -> None:
-    lines = run_kernels(LAYERS, tmp_path, machine, level)
+    """Nothing is folded at -O0, so that all layers would not fit the board."""
+    few = ("pointwise", "same", "image", "full", "wide", "add", "row_odd")
+    layers = {k: v for k, v in LAYERS.items() if level != "-O0" or k in few}
+    lines = run_kernels(layers, tmp_path, machine, level)
     assert [line for line in lines if not line.endswith("good")] == []
 
 
@@ -175,6 +188,23 @@ def test_kernels_agree_at_other_levels(tmp_path: Path, machine: str, level: str)
 def test_generic_kernels_run_anywhere(tmp_path: Path, board: str) -> None:
     lines = run_kernels(LAYERS, tmp_path, board, "-O2", target="generic")
     assert [line for line in lines if not line.endswith("good")] == []
+
+
+@pytest.mark.parametrize("machine", ["host", "mps2-an386", "mps3-an547"])
+def test_small_parameters_give_the_same(tmp_path: Path, machine: str) -> None:
+    """7 bytes an output, 8 where biases are large."""
+    wishes = Wishes("size")
+    flags = MACHINES["host"] if machine == "host" else ("-Os",)
+    lines = run_kernels({**LAYERS, "large": LARGE}, tmp_path, machine, *flags, wishes=wishes)
+    assert [line for line in lines if not line.endswith("good")] == []
+    words = {
+        layer.kernels("cortex-m4", wishes)[0].params["words"] for layer in (*LAYERS.values(), LARGE)
+    }
+    assert words == {7, 8, 12}  # 12: requantised in 64 bits
+    sizes = {
+        layer.kernels("cortex-m4", wishes)[0].weights["q"].nbytes for layer in (LAYERS["row"],)
+    }
+    assert sizes == {12 * 7}
 
 
 def test_weights_are_packed_in_all_ways() -> None:

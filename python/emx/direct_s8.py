@@ -11,8 +11,8 @@ import numpy as np
 
 from emx.add_s8 import AddS8
 from emx.ir import Array, Unsupported
-from emx.kernel import Kernel, Param
-from emx.packing_s8 import BLOCK, STAGED, Weighted, pack_weights, padded_depth
+from emx.kernel import Kernel, Param, Wishes
+from emx.packing_s8 import BLOCK, STAGED, Packed, Weighted
 from emx.quant import Multiplier, Quant
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
@@ -62,31 +62,31 @@ class Direct:
     skip: AddS8 | DirectSkip | None = None
     unsigned: bool = False
 
-    def kernels(self, layer: Weighted, target: Target) -> Sequence[Kernel]:
+    def kernels(self, layer: Weighted, target: Target, wishes: Wishes) -> Sequence[Kernel]:
         """The candidates, the fastest first. The skip that is added to sums is read output by
         output, so pixels of a pair would overwrite each other's."""
-        sizes = (1,) if isinstance(self.skip, DirectSkip) else (2, 1)
-        return tuple(self._kernel(layer, target, pixels) for pixels in sizes)
+        direct = isinstance(self.skip, DirectSkip)
+        compact = wishes.optimize == "size"
+        packed = layer.packed(self.groups, target, compact=compact, wide=direct)
+        sizes = (1,) if direct else (2, 1)
+        return tuple(self._kernel(packed, len(layer.w), target, pixels) for pixels in sizes)
 
-    def _kernel(self, layer: Weighted, target: Target, pixels: int) -> Kernel:
+    def _kernel(self, layer: Packed, outputs: int, target: Target, pixels: int) -> Kernel:
         """Tiles of `pixels` pixels, 2 or 1."""
         x, out = self.x, self.window.out(self.x.height, self.x.width)
-        pixels, depth = min(pixels, out[1]), padded_depth(layer.depth, target)
-        wide = isinstance(self.skip, DirectSkip)
-        twice = not wide and layer.twice(self.groups, target)
-        q, wide = layer.params(self.groups, wide=wide, twice=twice)
+        pixels = min(pixels, out[1])
         runs = pixels == 2 and STAGED[target.dot] == 4 and x.chan == 1
         runs = runs and x.channels // self.groups % 4 == 0 and not self.unsigned
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "in_c": x.channels,
-            "out_h": out[0], "out_w": out[1], "out_c": len(layer.w), **self.window.params(),
+            "out_h": out[0], "out_w": out[1], "out_c": outputs, **self.window.params(),
             "groups": self.groups, "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
-            "pixels": pixels, "depth": depth, "contiguous": int(self._contiguous),
-            "runs": self._runs if runs else 0, "twice": int(twice), "wide": int(wide),
+            "pixels": pixels, "depth": layer.depth, "contiguous": int(self._contiguous),
+            "inside": int(not any(self.window.pad)), "runs": int(runs), **layer.how,
             "flip": 128 * self.unsigned, "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
         }  # fmt: skip
-        image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], len(layer.w)), 1)
+        image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], outputs), 1)
         mode = _MODES[type(self.skip)]
         return Kernel(
             header="conv2d_s8",
@@ -94,12 +94,12 @@ class Direct:
             inputs={"x": 0, "skip": 5} if mode else {"x": 0},
             params=params,
             key=_KEY,
-            weights={"w": pack_weights(layer.w, self.groups, target, twice=twice), "q": q},
-            scratch_bytes=self._scratch(params, len(layer.w), STAGED[target.dot]),
+            weights={"w": layer.w, "q": layer.q},
+            scratch_bytes=self._scratch(params, outputs, STAGED[target.dot]),
             overlap={"x": image, "skip": skip} if mode else {"x": image},
             types={**dict.fromkeys(("x", "skip", "w", "y"), "int8_t"), **_TYPES[self.unsigned]},
             variant=f"pixels={pixels}",
-            cost=self._cost(depth, out, len(layer.w), target, pixels),
+            cost=self._cost(layer.depth, out, outputs, target, pixels),
         )  # fmt: skip
 
     def _cost(
@@ -115,11 +115,6 @@ class Direct:
             each = tile + (staged + product * blocks) * depth + block * blocks + n * strided
             total += tiles * (self.groups * each + n * adds)
         return int(x.batch * out[0] * total)
-
-    @property
-    def _runs(self) -> int:
-        """2 if no window reaches beyond the image."""
-        return 1 if any(self.window.pad) else 2
 
     @property
     def _contiguous(self) -> bool:
@@ -149,7 +144,7 @@ class Direct:
         assert isinstance(pixels, int) and isinstance(depth, int)
         size = depth * (staged if pixels == 2 else 1)
         if pixels == 2 and staged == 4:
-            zeros = self.x.channels // self.groups if runs == 1 else 0
+            zeros = self.x.channels // self.groups if any(self.window.pad) else 0
             size += zeros if runs else 2 * depth
         return size + (pixels * outputs // self.groups if isinstance(self.skip, AddS8) else 0)
 
@@ -168,4 +163,4 @@ _COSTS = {
 _ADD = 35  # and to add the skip to an output
 
 # Constants of every instance.
-_KEY = ("pixels", "contiguous", "runs", "twice", "wide")
+_KEY = ("pixels", "contiguous", "inside", "runs", "tail", "twice", "words", "wide")

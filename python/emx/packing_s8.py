@@ -92,6 +92,40 @@ class Weighted:
         pairs = np.stack([m, shift], axis=-1).reshape(*m.shape[:-1], 2 * BLOCK)
         return np.concatenate([b, pairs], axis=-1).astype(np.int32), left is None
 
+    def packed(
+        self, groups: int, target: Target, *, compact: bool = False, wide: bool = False
+    ) -> Packed:
+        """All that a kernel of blocks reads; `compact`: parameters in 7 or 8 bytes an output."""
+        twice = not wide and self.twice(groups, target)
+        q, wide = self.params(groups, wide=wide, twice=twice)
+        if compact and not wide:
+            q = _compact(self.params(groups)[0])
+        w = pack_weights(self.w, groups, target, twice=twice)
+        tail = len(self.w) // groups % BLOCK
+        how = {"tail": tail, "twice": int(twice), "words": q.shape[-1], "wide": int(wide)}
+        return Packed(padded_depth(self.depth, target), w, q, how)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights and parameters, and what of a kernel's parameters says how they are packed."""
+
+    depth: int
+    w: Array
+    q: Array
+    how: Mapping[str, int]
+
+
+def _compact(q: Array) -> Array:
+    """Blocks as emx_unpack_block_s8 of emx/dot_s8.h reads them."""
+    b, m, k = q[..., :BLOCK], q[..., BLOCK::2], q[..., BLOCK + 1 :: 2]
+    scales = m + k  # multipliers are multiples of 64
+    if np.max(np.abs(b.astype(np.int64)), initial=0) >= 1 << 23:
+        return np.concatenate([scales, b], axis=-1)
+    raw = np.ascontiguousarray(b, "<i4").view(np.uint8).reshape(*b.shape, 4)[..., :3]
+    words = np.ascontiguousarray(raw).reshape(*b.shape[:-1], 12).view("<i4")
+    return np.concatenate([scales, words], axis=-1).astype(np.int32)
+
 
 def _wrapped(v: Array) -> Array:
     """The 32-bit number that differs from each of v by a multiple of 2^32."""

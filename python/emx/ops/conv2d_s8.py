@@ -113,7 +113,7 @@ class Conv2dS8(Op):
         window, image = _pointwise_as_row(window, image)
         results = (self.y, self.lo, self.hi)
         layer = Direct(window, self.groups, image, self.x, *results, skip, self.unsigned)
-        return layer.kernels(weighted, target)
+        return layer.kernels(weighted, target, wishes)
 
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes

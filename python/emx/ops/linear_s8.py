@@ -14,7 +14,7 @@ from emx.builder import Lowering
 from emx.direct_s8 import Direct
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Wishes
-from emx.packing_s8 import BLOCK, Weighted, pack_weights, padded_depth
+from emx.packing_s8 import BLOCK, Weighted
 from emx.quant import Quant, requantise
 from emx.sample import P, Q, Sample, W
 from emx.target import Target
@@ -55,35 +55,30 @@ class LinearS8(Op):
         rows, inner = prod(node.output.type.dims[:-1]), node.inputs[1].type.dims[1]
         layer = Weighted.of(node, constants, self.x)
         if rows == 1:
-            return (self._row(layer, target),)
+            return (self._row(layer, target, wishes),)
         image = Layout.channels_last(1, 1, rows, inner)
         direct = Direct(Window((1, 1)), 1, image, self.x, self.y, self.lo, self.hi)
-        return direct.kernels(layer, target)
+        return direct.kernels(layer, target, wishes)
 
-    def _row(self, layer: Weighted, target: Target) -> Kernel:
+    def _row(self, layer: Weighted, target: Target, wishes: Wishes) -> Kernel:
         """One row is read as it lies, again for each block of outputs."""
-        outputs, depth = len(layer.w), padded_depth(layer.depth, target)
-        staged = depth != layer.depth
-        twice = layer.twice(1, target)
-        q, wide = layer.params(twice=twice)
+        packed = layer.packed(1, target, compact=wishes.optimize == "size")
+        inner, outputs, staged = layer.depth, len(layer.w), packed.depth != layer.depth
         step = outputs if staged else BLOCK
-        columns = [
-            Column(o, min(o + step, outputs), 0, layer.depth) for o in range(0, outputs, step)
-        ]
-        image = Layout.channels_last(1, 1, 1, layer.depth)
+        columns = [Column(o, min(o + step, outputs), 0, inner) for o in range(0, outputs, step)]
+        image = Layout.channels_last(1, 1, 1, inner)
         x, _ = window_traces(Window((1, 1)), image, [Pixels(0, 1, columns)], 1)
         return Kernel(
             header="linear_s8",
             function="emx_linear_staged_s8" if staged else "emx_linear_s8",
             inputs={"x": 0},
             params={
-                "in": layer.depth, "out": outputs, "depth": depth,
-                "twice": int(twice), "wide": int(wide),
+                "in": inner, "out": outputs, "depth": packed.depth, **packed.how,
                 "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
             },
-            key=("twice", "wide"),
-            weights={"w": pack_weights(layer.w, 1, target, twice=twice), "q": q},
-            scratch_bytes=depth if staged else 0,
+            key=tuple(packed.how),
+            weights={"w": packed.w, "q": packed.q},
+            scratch_bytes=packed.depth if staged else 0,
             overlap={"x": x},
             types=dict.fromkeys(("x", "w", "y"), "int8_t"),
         )  # fmt: skip

@@ -7,12 +7,26 @@
 #include <emx/arch.h>
 #include <emx/quant.h>
 
+// What becomes of a pixel's outputs: whole blocks, and those that are left, in [lo, hi].
 typedef struct {
-    int32_t depth;   // inputs of an output, padded
-    int32_t outputs; // of a pixel
-    int32_t pitch;   // from a pixel's outputs to those of the next
-    emx_result_s8_t to;
+    emx_blocks_s8_t blocks;
+    int32_t outputs;
+    int32_t lo, hi;
 } emx_dot_s8_t;
+
+// How weights and parameters are packed; constants where outputs are computed.
+typedef struct {
+    int twice; // see the micro-kernels of the target
+    int words; // of a block's parameters: EMX_BLOCK_PARAMS, or as emx_unpack_block_s8 has them
+    int tail;  // outputs that are no whole block
+} emx_packing_s8_t;
+
+EMX_INLINE emx_dot_s8_t emx_dot_of_s8(int32_t depth, int32_t outputs, int32_t pitch, int32_t zero,
+                                      int32_t lo, int32_t hi)
+{
+    const emx_dot_s8_t dot = {{depth, outputs / EMX_BLOCK, zero, pitch}, outputs, lo, hi};
+    return dot;
+}
 
 // A term that is added before the rounding: (skip[o] - zero) * m * 2^-shift, in results.
 typedef struct {
@@ -42,28 +56,66 @@ EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, int pixels, int twice, c
     }
 }
 
-// y[i][o] of `pixels` pixels (2: a staged pair, 1: x[depth]); w and q have all blocks.
-EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, int pixels, int twice, const int8_t *x,
-                               const int8_t *w, const int32_t *q, int8_t *y)
+// A block of emx/quant.h from one of `words` words: four multipliers with the left shifts in their
+// lower six bits, then four biases, of 24 bits if there are 7 words, of 32 if there are 8.
+EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t words, int32_t twice, int32_t *q)
 {
-    const int32_t whole = p->outputs / EMX_BLOCK, rest = p->outputs % EMX_BLOCK;
-    const emx_blocks_s8_t blocks = {p->depth, whole, p->to.zero, p->pitch};
-    if (whole > 0) {
-        emx_blocks_s8(&blocks, pixels, twice, x, w, q, y);
-    }
-    if (rest > 0) { // by the side, as a block writes four
-        const emx_blocks_s8_t last = {p->depth, 1, p->to.zero, EMX_BLOCK};
-        int8_t both[2 * EMX_BLOCK];
-        emx_blocks_s8(&last, pixels, twice, x, w + whole * EMX_BLOCK * p->depth,
-                      q + whole * EMX_BLOCK_PARAMS, both);
-        for (int32_t i = 0; i < pixels * rest; i++) {
-            y[i / rest * p->pitch + whole * EMX_BLOCK + i % rest] =
-                both[i / rest * EMX_BLOCK + i % rest];
+    const uint8_t *const bytes = (const uint8_t *)(packed + EMX_BLOCK);
+    for (int32_t o = 0; o < EMX_BLOCK; o++) {
+        const int32_t k = packed[o] & 63, second = twice & o;
+        int32_t b = packed[words - EMX_BLOCK + o];
+        if (words == 7) {
+            const uint8_t *const at = bytes + 3 * o;
+            b = at[0] | at[1] << 8 | (int32_t)(int8_t)at[2] * 65536;
+        }
+        q[EMX_BLOCK_BIAS + o] = b;
+        q[EMX_BLOCK_M + 2 * o] = packed[o] - k;
+        q[EMX_BLOCK_SHIFT + 2 * o] = second ? 8 - k : k;
+        if (second) {
+            q[o] = (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]);
         }
     }
-    if (p->to.lo > -128 || p->to.hi < 127) {
+}
+
+// One block, or the first `n` outputs of it, of which a block's all are computed by the side.
+EMX_INLINE void emx_block_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how, int pixels,
+                             int32_t n, const int8_t *x, const int8_t *w, const int32_t *q,
+                             int8_t *y)
+{
+    const emx_blocks_s8_t one = {p->blocks.depth, 1, p->blocks.zero, EMX_BLOCK};
+    int32_t params[EMX_BLOCK_PARAMS];
+    int8_t both[2 * EMX_BLOCK];
+    const bool compact = how->words != EMX_BLOCK_PARAMS;
+    if (compact) {
+        emx_unpack_block_s8(q, how->words, how->twice, params);
+    }
+    emx_blocks_s8(&one, pixels, how->twice, x, w, compact ? params : q, both);
+    for (int i = 0; i < pixels; i++) {
+        memcpy(y + i * p->blocks.pitch, both + i * EMX_BLOCK, (size_t)n);
+    }
+}
+
+// y[i][o] of `pixels` pixels (2: a staged pair, 1: x[depth]); w and q have all blocks.
+EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how, int pixels,
+                               const int8_t *x, const int8_t *w, const int32_t *q, int8_t *y)
+{
+    const int32_t block = EMX_BLOCK * p->blocks.depth;
+    const bool compact = how->words != EMX_BLOCK_PARAMS;
+    for (int32_t i = 0; i < p->blocks.blocks && compact; i++) {
+        emx_block_s8(p, how, pixels, EMX_BLOCK, x, w + i * block, q + i * how->words,
+                     y + i * EMX_BLOCK);
+    }
+    if (p->blocks.blocks > 0 && !compact) {
+        emx_blocks_s8(&p->blocks, pixels, how->twice, x, w, q, y);
+    }
+    if (how->tail) {
+        const int32_t i = p->blocks.blocks;
+        emx_block_s8(p, how, pixels, how->tail, x, w + i * block, q + i * how->words,
+                     y + i * EMX_BLOCK);
+    }
+    if (p->lo > -128 || p->hi < 127) {
         for (int32_t i = 0; i < pixels; i++) {
-            emx_clamp_run_s8(y + i * p->pitch, p->outputs, p->to.lo, p->to.hi);
+            emx_clamp_run_s8(y + i * p->blocks.pitch, p->outputs, p->lo, p->hi);
         }
     }
 }
@@ -71,13 +123,15 @@ EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, int pixels, int twice, con
 EMX_INLINE void emx_outputs_2_s8(const emx_dot_s8_t *p, const int8_t *pair, const int8_t *w,
                                  const int32_t *q, int8_t *y)
 {
-    emx_outputs_s8(p, 2, 0, pair, w, q, y);
+    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK};
+    emx_outputs_s8(p, &how, 2, pair, w, q, y);
 }
 
 EMX_INLINE void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const int8_t *w,
                                  const int32_t *q, int8_t *y)
 {
-    emx_outputs_s8(p, 1, 0, x, w, q, y);
+    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK};
+    emx_outputs_s8(p, &how, 1, x, w, q, y);
 }
 
 // acc * m + the skip's term, in units of 2^-shift of the result's.
@@ -92,24 +146,26 @@ EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const
                                     const int8_t *w, const int32_t *q, const emx_direct_s8_t *d,
                                     int8_t *y)
 {
+    const int32_t depth = p->blocks.depth, pitch = p->blocks.pitch;
+    const emx_result_s8_t to = {p->blocks.zero, p->lo, p->hi};
     for (int32_t o = 0; o < p->outputs; o++) {
         int32_t acc[2 * EMX_BLOCK];
         const int32_t at = o % EMX_BLOCK;
         if (at == 0 && pixels == 2) {
-            emx_dot_2x4_s8(acc, q, x, w, p->depth);
+            emx_dot_2x4_s8(acc, q, x, w, depth);
         } else if (at == 0) {
-            emx_dot_1x4_s8(acc, q, x, w, p->depth);
+            emx_dot_1x4_s8(acc, q, x, w, depth);
         }
         const int32_t m = q[EMX_BLOCK_M + 2 * at], shift = q[EMX_BLOCK_SHIFT + 2 * at];
         for (int32_t i = 0; i < pixels; i++) {
             int64_t v = (int64_t)acc[i * EMX_BLOCK + at] * m;
             if (d->skip) {
-                v += emx_direct_s8(d, d->skip[i * p->pitch + o], shift);
+                v += emx_direct_s8(d, d->skip[i * pitch + o], shift);
             }
-            y[i * p->pitch + o] = (int8_t)emx_round_wide_s8(v, shift, &p->to);
+            y[i * pitch + o] = (int8_t)emx_round_wide_s8(v, shift, &to);
         }
         if (at == EMX_BLOCK - 1) {
-            w += EMX_BLOCK * p->depth;
+            w += EMX_BLOCK * depth;
             q += EMX_BLOCK_PARAMS;
         }
     }

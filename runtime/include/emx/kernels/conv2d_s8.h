@@ -5,7 +5,7 @@
 //
 //   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first);
 //         of emx_conv2d_u8 uint8, 128 more
-//   w     [groups][blocks][depth][4], q  [groups][blocks][12], see arch/generic_s8.h;
+//   w     [groups][blocks][depth][4], q  [groups][blocks][words], see arch/generic_s8.h;
 //         depth is kernel_h*kernel_w*C, padded to a multiple of EMX_DEPTH
 //   skip  [batch][out_h][out_w][out_c]: added to the result (emx_conv2d_add_s8), as emx/add_s8.h
 //         says, or before the rounding (emx_conv2d_direct_s8)
@@ -13,8 +13,8 @@
 //
 // scratch, aligned to 4, in this order:
 //   EMX_STAGED*depth if `pixels` is 2, else depth
-//   2*depth if EMX_STAGED is 4 and runs are no multiples of 4: windows before they are widened
-//   C where runs are multiples of 4 and windows reach beyond the image: x_zero
+//   if EMX_STAGED is 4 and `pixels` 2: 2*depth for windows before they are widened, unless `runs`;
+//   with `runs`, unless `inside`, C bytes that are x_zero
 //   pixels*out_c/groups if a skip is added to the result
 // Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by group:
 // reads the windows of the tile, then writes its outputs, each just after the skip that it reads.
@@ -39,11 +39,13 @@ typedef struct {
     int32_t pixels;
     int32_t depth;
     int32_t contiguous; // 1: the taps of a row of the window are one run of memory
-    int32_t runs;       // 1: C is a multiple of 4 and EMX_STAGED is 4: pairs are widened from x;
-                        // 2: and no window reaches beyond the image
-    int32_t twice;      // 1: weights are packed so, see the micro-kernels of the target
-    int32_t wide;       // 1: requantise in 64 bits
-    int32_t flip;       // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
+    int32_t inside;     // 1: no window reaches beyond the image
+    int32_t runs;  // 1: C is a multiple of 4, EMX_STAGED 4: pairs are widened from x as it lies
+    int32_t tail;  // out_c / groups % 4
+    int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
+    int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
+    int32_t wide;  // 1: requantise in 64 bits
+    int32_t flip;  // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
     int32_t x_zero;
     int32_t zero, lo, hi;
     int32_t skip[7]; // EMX_ADD_PARAMS; emx_conv2d_direct_s8: zero, m, shift
@@ -56,6 +58,14 @@ typedef struct {
     const int8_t *x;
     int32_t iy, ix;
 } emx_conv2d_at_s8_t;
+
+// The taps of one axis inside the image.
+EMX_INLINE emx_taps_t emx_conv2d_taps_s8(const emx_conv2d_s8_t *p, int32_t at, int32_t dilation,
+                                         int32_t kernel, int32_t extent)
+{
+    const emx_taps_t all = {0, kernel};
+    return p->inside ? all : emx_taps(at, dilation, kernel, extent);
+}
 
 EMX_INLINE const int8_t *emx_conv2d_tap_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
                                            int32_t ky, int32_t kx)
@@ -84,8 +94,8 @@ EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_
                                      int8_t *to)
 {
     const int32_t depth = p->in_c / p->groups, row = p->kernel_w * depth;
-    const emx_taps_t ky = emx_taps(at->iy, p->dilation_h, p->kernel_h, p->in_h);
-    const emx_taps_t kx = emx_taps(at->ix, p->dilation_w, p->kernel_w, p->in_w);
+    const emx_taps_t ky = emx_conv2d_taps_s8(p, at->iy, p->dilation_h, p->kernel_h, p->in_h);
+    const emx_taps_t kx = emx_conv2d_taps_s8(p, at->ix, p->dilation_w, p->kernel_w, p->in_w);
     if (ky.first > 0 || ky.last < p->kernel_h || kx.first > 0 || kx.last < p->kernel_w) {
         memset(to, p->x_zero ^ p->flip, (size_t)(p->kernel_h * row));
     }
@@ -111,18 +121,20 @@ EMX_INLINE void emx_conv2d_runs_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at
                                    const int8_t *zeros, int8_t *pair)
 {
     const int32_t depth = p->in_c / p->groups, next = p->stride_w * p->x_col;
-    const emx_taps_t ky = emx_taps(at->iy, p->dilation_h, p->kernel_h, p->in_h);
+    const emx_taps_t ky = emx_conv2d_taps_s8(p, at->iy, p->dilation_h, p->kernel_h, p->in_h);
     const int32_t end = at->ix + p->stride_w + (p->kernel_w - 1) * p->dilation_w;
-    const int32_t run = p->contiguous && at->ix >= 0 && end < p->in_w ? p->kernel_w : 1;
+    const bool within = p->inside || (at->ix >= 0 && end < p->in_w);
     for (int32_t i = 0; i < p->kernel_h; i++) {
-        const bool inside = i >= ky.first && i < ky.last;
-        for (int32_t k = 0; k < p->kernel_w; k += inside ? run : 1) {
+        const bool row = i >= ky.first && i < ky.last;
+        const int32_t taps = p->contiguous && within && row ? p->kernel_w : 1;
+        for (int32_t k = 0; k < p->kernel_w; k += taps) {
             const int32_t ix = at->ix + k * p->dilation_w;
             const int8_t *const tap = emx_conv2d_tap_s8(p, at, i, k);
-            const bool first = inside && ix >= 0 && ix < p->in_w;
-            const bool second = inside && ix + p->stride_w >= 0 && ix + p->stride_w < p->in_w;
+            const bool first = p->inside || (row && ix >= 0 && ix < p->in_w);
+            const bool second =
+                p->inside || (row && ix + p->stride_w >= 0 && ix + p->stride_w < p->in_w);
             emx_stage_2_s8(pair, p->depth, (i * p->kernel_w + k) * depth, first ? tap : zeros,
-                           second ? tap + next : zeros, (inside ? run : 1) * depth);
+                           second ? tap + next : zeros, taps * depth);
         }
     }
 }
@@ -145,55 +157,53 @@ EMX_INLINE void emx_conv2d_pair_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at
 }
 
 // The outputs of one group of `pixels` pixels, whose windows are in scratch.
-EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, int32_t pixels,
-                                      const int8_t *x, const int8_t *skip, const int8_t *w,
-                                      const int32_t *q, int8_t *sums, int8_t *y)
+EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, const emx_dot_s8_t *dot,
+                                      int pixels, const int8_t *x, const int8_t *skip,
+                                      const int8_t *w, const int32_t *q, int8_t *sums, int8_t *y)
 {
-    const int32_t outputs = p->out_c / p->groups;
-    const emx_dot_s8_t dot = {
-        p->depth, outputs, mode == EMX_CONV2D_ADD ? outputs : p->out_c, {p->zero, p->lo, p->hi}};
+    const emx_packing_s8_t how = {p->twice, p->words, p->tail};
     int8_t *const to = mode == EMX_CONV2D_ADD ? sums : y;
     if (p->wide) {
         const emx_direct_s8_t direct = {mode == EMX_CONV2D_DIRECT ? skip : NULL, p->skip[0],
                                         p->skip[1], p->skip[2]};
-        emx_outputs_wide_s8(&dot, pixels, x, w, q, &direct, to);
-    } else if (p->pixels == 2 && pixels == 2) {
-        emx_outputs_s8(&dot, 2, p->twice, x, w, q, to);
+        emx_outputs_wide_s8(dot, pixels, x, w, q, &direct, to);
     } else {
-        emx_outputs_s8(&dot, 1, p->twice, x, w, q, to);
+        emx_outputs_s8(dot, &how, pixels, x, w, q, to);
     }
     if (mode == EMX_CONV2D_ADD) {
         int32_t add[EMX_ADD_PARAMS]; // not p->skip, whose address would keep p in memory
         memcpy(add, p->skip, sizeof add);
         for (int32_t i = 0; i < pixels; i++) {
-            emx_add_run_s8(add, to + i * outputs, skip + i * p->out_c, y + i * p->out_c, outputs);
+            emx_add_run_s8(add, to + i * dot->outputs, skip + i * p->out_c, y + i * p->out_c,
+                           dot->outputs);
         }
     }
 }
 
 // All outputs of a tile of `pixels` pixels.
-EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, int32_t pixels,
-                                   emx_conv2d_at_s8_t at, const int8_t *skip, const int8_t *w,
-                                   const int32_t *q, int8_t *scratch, int8_t *y)
+EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, const emx_dot_s8_t *dot,
+                                   int pixels, emx_conv2d_at_s8_t at, const int8_t *skip,
+                                   const int8_t *w, const int32_t *q, int8_t *scratch, int8_t *y)
 {
-    const int32_t outputs = p->out_c / p->groups, blocks = (outputs + EMX_BLOCK - 1) / EMX_BLOCK;
-    const int32_t staged = (p->pixels == 2 ? EMX_STAGED : 1) * p->depth;
-    const int32_t more = p->pixels == 1 || EMX_STAGED == 2 ? 0
-                         : p->runs == 2                    ? 0
-                         : p->runs                         ? p->in_c / p->groups
-                                                           : 2 * p->depth;
+    const int32_t blocks = (dot->outputs + EMX_BLOCK - 1) / EMX_BLOCK;
+    const int32_t pair = p->pixels == 2 && EMX_STAGED == 4 ? p->depth : 0;
+    const int32_t inner = p->in_c / p->groups;
+    int8_t *const sums = scratch + p->pixels * p->depth +
+                         (!p->runs    ? 4 * pair
+                          : p->inside ? 2 * pair
+                                      : 2 * pair + inner);
     for (int32_t g = 0; g < p->groups; g++) {
-        if (p->pixels == 2 && pixels == 2) {
+        if (pixels == 2) {
             emx_conv2d_pair_s8(p, &at, scratch);
         } else {
             emx_conv2d_window_s8(p, &at, scratch);
         }
-        emx_conv2d_outputs_s8(p, mode, pixels, scratch, skip, w, q, scratch + staged + more, y);
-        at.x += p->in_c / p->groups * p->x_chan;
+        emx_conv2d_outputs_s8(p, mode, dot, pixels, scratch, skip, w, q, sums, y);
+        at.x += inner * p->x_chan;
         w += blocks * EMX_BLOCK * p->depth;
-        q += blocks * EMX_BLOCK_PARAMS;
-        y += outputs;
-        skip = skip ? skip + outputs : NULL;
+        q += blocks * p->words;
+        y += dot->outputs;
+        skip = skip ? skip + dot->outputs : NULL;
     }
 }
 
@@ -201,19 +211,27 @@ EMX_INLINE void emx_conv2d_rows_s8(const emx_conv2d_s8_t *p, int mode, const int
                                    const int8_t *skip, const int8_t *w, const int32_t *q,
                                    int8_t *scratch, int8_t *y)
 {
-    if (p->runs == 1) {
+    const int32_t outputs = p->out_c / p->groups;
+    const emx_dot_s8_t dot = emx_dot_of_s8(
+        p->depth, outputs, mode == EMX_CONV2D_ADD ? outputs : p->out_c, p->zero, p->lo, p->hi);
+    if (p->runs && !p->inside) {
         memset(scratch + EMX_STAGED * p->depth, p->x_zero, (size_t)(p->in_c / p->groups));
     }
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t oy = 0; oy < p->out_h; oy++) {
-            for (int32_t ox = 0; ox < p->out_w;) {
-                const int32_t pixels = emx_min_s32(p->pixels, p->out_w - ox);
-                const emx_conv2d_at_s8_t at = {x, oy * p->stride_h - p->pad_top,
-                                               ox * p->stride_w - p->pad_left};
-                emx_conv2d_tile_s8(p, mode, pixels, at, skip, w, q, scratch, y);
-                ox += pixels;
+            emx_conv2d_at_s8_t at = {x, oy * p->stride_h - p->pad_top, -p->pad_left};
+            int32_t left = p->out_w;
+            while (left > 0) {
+                const int32_t pixels = p->pixels == 2 && left > 1 ? 2 : 1;
+                if (pixels == 2) {
+                    emx_conv2d_tile_s8(p, mode, &dot, 2, at, skip, w, q, scratch, y);
+                } else {
+                    emx_conv2d_tile_s8(p, mode, &dot, 1, at, skip, w, q, scratch, y);
+                }
+                at.ix += pixels * p->stride_w;
                 y += pixels * p->out_c;
                 skip = skip ? skip + pixels * p->out_c : NULL;
+                left -= pixels;
             }
         }
         x += p->in_h * p->in_w * p->in_c;

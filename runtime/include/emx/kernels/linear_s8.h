@@ -17,7 +17,9 @@
 
 typedef struct {
     int32_t in, out, depth;
+    int32_t tail;  // out % 4
     int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
+    int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
     int32_t wide;  // 1: requantise in 64 bits
     int32_t zero, lo, hi;
 } emx_linear_s8_t;
@@ -25,12 +27,13 @@ typedef struct {
 EMX_INLINE void emx_linear_s8(const emx_linear_s8_t *p, const int8_t *x, const int8_t *w,
                               const int32_t *q, int8_t *y)
 {
-    const emx_dot_s8_t dot = {p->depth, p->out, 0, {p->zero, p->lo, p->hi}};
+    const emx_dot_s8_t dot = emx_dot_of_s8(p->depth, p->out, 0, p->zero, p->lo, p->hi);
+    const emx_packing_s8_t how = {p->twice, p->words, p->tail};
     if (p->wide) {
         const emx_direct_s8_t none = {NULL, 0, 0, 0};
         emx_outputs_wide_s8(&dot, 1, x, w, q, &none, y);
     } else {
-        emx_outputs_s8(&dot, 1, p->twice, x, w, q, y);
+        emx_outputs_s8(&dot, &how, 1, x, w, q, y);
     }
 }
 
