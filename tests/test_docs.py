@@ -67,7 +67,7 @@ def test_manual_has_every_figure_of_a_bench() -> None:
 
 def tutorial_script(work: Path) -> str:
     """The tutorial's commands, with its project in `work` instead of beside the clone."""
-    text = (ROOT / "docs" / "tutorial.md").read_text().partition("## 6.")[0]
+    text = (ROOT / "docs" / "tutorial.md").read_text().partition("For the integers of section 5")[0]
     lines, code = [], False
     for line in text.splitlines():
         code = line.startswith("    ") or (code and not line)
