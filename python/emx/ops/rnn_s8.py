@@ -19,14 +19,14 @@ from emx.fixed import sigmoid, tanh
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Trace
 from emx.packing_s8 import BLOCK, pack_weights, padded_depth
-from emx.quant import Multiplier, Quant
+from emx.quant import MAX_SHIFT, Multiplier, Quant, left_shifts, requantise
 from emx.sample import Sample
 from emx.target import Target
 
 GATES = {"lstm": 4, "gru": 3}
 UNIT = 12  # bits of the fraction of a gate's sum
 STATE = 15  # of c and h, and of sigmoid and tanh
-LIMIT = 1 << 20  # of a gate's sum: 256
+LIMIT = 1 << 16  # of a gate's sum: 16
 MOST = 1 << 14  # of |c|: what a step adds is below 1
 WIDEST = 1 / 64  # scale of h, which is between -1 and 1
 
@@ -62,15 +62,16 @@ class RecurrentS8(Op):
     [dirs][gates * units][units] and q s32 [dirs][4][gates * units]; and the table of tanh. Gates
     are PyTorch's; the output is that of Recurrent, without the cell state.
 
-    To the bit, with a[g] = floor(v[g] / 2^shift + 1/2), clamped to +-LIMIT, v[g] the sum above:
+    To the bit, with a[g] = floor(v[g] / 2^shift + 1/2), v[g] the sum above, from -LIMIT to
+    LIMIT - 1, and all other numbers in 2^-15:
 
       lstm  c = floor((sigmoid(a[1]) * c + sigmoid(a[0]) * tanh(a[2])) / 2^15 + 1/2)
-            h = sigmoid(a[3]) * tanh(c), in 2^-30
+            h = floor(sigmoid(a[3]) * tanh(c) / 2^15 + 1/2)
       gru   n = tanh(p + floor(sigmoid(a[0]) * r / 2^15 + 1/2)), p and r what x and h add to a[2]
-            k = n + floor(sigmoid(a[1]) * (k - n) / 2^15 + 1/2); h = k * 2^15
+            h = n + floor(sigmoid(a[1]) * (h - n) / 2^15 + 1/2), h the last one, in 2^-15
 
-    y = h.zero + floor(h * M / 2^30 + 1/2), M the multiplier 1 / h.scale; sigmoid and tanh those of
-    emx/fixed.py. c and k start at floor((v - zero) * S / 2^7), S that of 2^22 scale.
+    y = requantise(h) with the multiplier 2^-15 / h.scale; sigmoid and tanh are those of
+    emx/fixed.py. c, and h of a GRU, start at floor((v - zero) * S / 2^7), S that of 2^22 scale.
     """
 
     name: ClassVar[str] = "rnn_s8"
@@ -102,30 +103,33 @@ class RecurrentS8(Op):
         """h after every step; k is what a unit remembers."""
         w, u, q, table = constants
         rows = np.empty((len(x), *h.shape), np.int64)
-        one = Multiplier.of(1 / self.h.scale)
+        one = self._multiplier()
         for t, row in enumerate(x):
             of_x = (q[0] + row @ w.T) * q[2]
             real, k = self._step(of_x, (q[1] + (h - self.h.zero) @ u.T) * q[3], k, table)
-            y = (real * one.m + (1 << (one.shift + 29)) >> (one.shift + 30)) + self.h.zero
-            rows[t] = h = np.clip(y, self.h.lo, self.h.hi)
+            rows[t] = h = requantise(real, one.m, one.shift, self.h, self.h.lo, self.h.hi)
+            h = h.astype(np.int64)
         return rows
 
     def _step(self, x: Array, r: Array, k: Array, table: Array) -> tuple[Array, Array]:
-        """From what x and the last h add to the gates to h in 2^-30 and the next k."""
+        """From what x and the last h add to the gates to h in 2^-15 and the next k."""
         n, half = 2 * k.shape[-1], 1 << (STATE - 1)
         if self.kind == "lstm":
             sums = np.split(self._sums(x + r), 4, axis=-1)
             i, f, o = (sigmoid(table, sums[g], UNIT) for g in (0, 1, 3))
             k = f * k + i * tanh(table, sums[2], UNIT) + half >> STATE
-            return o * tanh(table, k, STATE), k
+            return o * tanh(table, k, STATE) + half >> STATE, k
         reset, z = np.split(sigmoid(table, self._sums((x + r)[:, :n]), UNIT), 2, axis=-1)
         of_h = reset * self._sums(r[:, n:]) + half >> STATE
         new = tanh(table, self._sums(x[:, n:]) + of_h, UNIT)
         k = new + (z * (k - new) + half >> STATE)
-        return k << STATE, k
+        return k, k
 
     def _sums(self, v: Array) -> Array:
-        return np.asarray(np.clip(v + (1 << (self.shift - 1)) >> self.shift, -LIMIT, LIMIT))
+        return np.asarray(np.clip(v + (1 << (self.shift - 1)) >> self.shift, -LIMIT, LIMIT - 1))
+
+    def _multiplier(self) -> Multiplier:
+        return Multiplier.of(2.0**-STATE / self.h.scale)
 
     def macs(self, node: Node) -> int:
         steps, batch, inner = node.inputs[0].type.dims
@@ -138,16 +142,17 @@ class RecurrentS8(Op):
         w, u, q, table = (constants[v.name] for v in node.inputs[-4:])
         q = self._folded(w, u, q.astype(np.int64), steps)
         depth, depth_h = (padded_depth(n, target) for n in (inner, units))
-        memory, one = self.c or self.h, Multiplier.of(1 / self.h.scale)
+        memory, one = self.c or self.h, self._multiplier()
         return Kernel(
             header="rnn_s8",
             function=f"emx_{self.kind}_s8",
             inputs={k: i for i, k in enumerate(("x", "h0", "c0")[: 3 if self.c else 2])},
             params={
                 "steps": steps, "batch": batch, "in": inner, "units": units, "dirs": dirs,
-                "last": int(self.last), "depth": depth, "depth_h": depth_h, "shift": self.shift,
+                "last": int(self.last), "depth": depth, "depth_h": depth_h,
+                "left": self._left, "shift": self.shift + self._left - 32,
                 "state_zero": memory.zero, "state_scale": round(memory.scale * 2**22),
-                "m": one.m, "m_shift": one.shift + 30,
+                "m": one.m, "m_left": MAX_SHIFT - one.shift,
                 "zero": self.h.zero, "lo": self.h.lo, "hi": self.h.hi,
             },
             key=(),
@@ -168,15 +173,22 @@ class RecurrentS8(Op):
         for i, (v, zero) in enumerate(zip(terms, (self.x.zero, self.h.zero), strict=True)):
             q[:, i] -= zero * v.sum(axis=-1)
         sums = [np.abs(q[:, i]) + 128 * np.abs(v).sum(axis=-1) for i, v in enumerate(terms)]
-        most = max(int(s.max(initial=0)) for s in sums)
+        both = sum(s.astype(np.float64) * q[:, 2 + i] for i, s in enumerate(sums)) * 2.0**self._left
+        most = max(float(np.max(sums)) * 2.0**self._left, float(np.max(both)) / 2**31)
         far = steps + 256 * self.c.scale > MOST if self.c else False
-        if most >= 1 << 31 or self.shift < 1 or far or self.h.scale > WIDEST:
+        fine = left_shifts(self._multiplier().shift, 4 << STATE) is None
+        if most >= 1 << 31 or self.shift < 1 or far or fine or self.h.scale > WIDEST:
             raise Unsupported(
                 f"a {self.kind} of {steps} steps with h in steps of {self.h.scale:.3g} is not "
                 "supported in integers",
                 "keep it in float",
             )
         return q.astype(np.int32)
+
+    @property
+    def _left(self) -> int:
+        """How far sums are shifted, so that of their products only the upper halves matter."""
+        return max(0, 33 - self.shift)
 
     def _trace(self, steps: int, inner: int, units: int) -> Trace:
         """One sequence forwards: a row of x is read, then one of y written; or only the last."""

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One layer of an LSTM or a GRU, in one direction or in both, in integers. With, for gate g,
-// v = (q0 + w x[t]) * q2 + (q1 + u h[t - 1]) * q3 and a_g = v / 2^shift, in 2^-12
+// v = ((q0 + w x[t]) * q2 + (q1 + u h[t - 1]) * q3) * 2^left and a_g = v / 2^(32 + shift), in 2^-12
 //
 //   gru    r, z = sigmoid(a_0), sigmoid(a_1); n = tanh(of x + r * of h), both parts of a_2
 //          k[t] = n + z (k[t - 1] - n), in 2^-15; y[t] = h[t] = k[t] in steps of y
@@ -28,16 +28,16 @@ typedef struct {
     int32_t steps, batch, in, units, dirs;
     int32_t last;
     int32_t depth, depth_h;
-    int32_t shift;
+    int32_t left, shift;
     int32_t state_zero, state_scale; // of what k starts from
-    int32_t m, m_shift;              // from 2^-30 to steps of y
+    int32_t m, m_left;               // from 2^-15 to steps of y, as emx_requantise_s8 takes them
     int32_t zero, lo, hi;
 } emx_rnn_s8_t;
 
 typedef enum { EMX_RNN_S8_GRU = 3, EMX_RNN_S8_LSTM = 4 } emx_rnn_kind_s8_t; // the number of gates
 
-// The sum of a gate may be 256 at most, in 2^-12.
-enum { EMX_RNN_UNIT = 12, EMX_RNN_STATE = 15, EMX_RNN_LIMIT = 1 << 20 };
+// The sum of a gate may be 16 at most, in 2^-12.
+enum { EMX_RNN_UNIT = 12, EMX_RNN_STATE = 15, EMX_RNN_LIMIT = 1 << 16 };
 
 // What one sequence in one direction works on; x and y are those of the first step in memory.
 typedef struct {
@@ -49,10 +49,11 @@ typedef struct {
     bool reverse;
 } emx_rnn_sequence_s8_t;
 
+// v / 2^(32 + shift), rounded half up: floors collapse.
 EMX_INLINE int32_t emx_rnn_sum_s8(const emx_rnn_s8_t *p, int64_t v)
 {
-    const int64_t a = emx_round_s64(v, p->shift);
-    return a < -EMX_RNN_LIMIT ? -EMX_RNN_LIMIT : a > EMX_RNN_LIMIT ? EMX_RNN_LIMIT : (int32_t)a;
+    const int32_t a = ((int32_t)(v >> 32) + (1 << (p->shift - 1))) >> p->shift;
+    return emx_clamp_s32(a, -EMX_RNN_LIMIT, EMX_RNN_LIMIT - 1);
 }
 
 // a * b in 2^-15, rounded.
@@ -71,8 +72,8 @@ EMX_INLINE void emx_rnn_gates_s8(const emx_rnn_s8_t *p, emx_rnn_kind_s8_t kind, 
         emx_dot_1x4_s8(of_x, q, x, w, p->depth);
         emx_dot_1x4_s8(of_h, q + EMX_BLOCK, h, u, p->depth_h);
         for (int i = 0; i < EMX_BLOCK; i++) {
-            const int64_t v = (int64_t)of_x[i] * q[2 * EMX_BLOCK + i];
-            const int64_t r = (int64_t)of_h[i] * q[3 * EMX_BLOCK + i];
+            const int64_t v = (int64_t)emx_shift_left_s32(of_x[i], p->left) * q[2 * EMX_BLOCK + i];
+            const int64_t r = (int64_t)emx_shift_left_s32(of_h[i], p->left) * q[3 * EMX_BLOCK + i];
             if (kind == EMX_RNN_S8_GRU && g == 2) {
                 a[2][i] = emx_rnn_sum_s8(p, v);
                 a[3][i] = emx_rnn_sum_s8(p, r);
@@ -86,22 +87,22 @@ EMX_INLINE void emx_rnn_gates_s8(const emx_rnn_s8_t *p, emx_rnn_kind_s8_t kind, 
     }
 }
 
-// Unit i of a tile: its next k, and its h in 2^-30.
-EMX_INLINE int64_t emx_rnn_unit_s8(emx_rnn_kind_s8_t kind, const int16_t *table,
+// Unit i of a tile: its next k, and its h in 2^-15.
+EMX_INLINE int32_t emx_rnn_unit_s8(emx_rnn_kind_s8_t kind, const int16_t *table,
                                    int32_t a[4][EMX_BLOCK], int32_t i, int32_t *k)
 {
     const int32_t first = emx_sigmoid_s32(table, a[0][i], EMX_RNN_UNIT);
     const int32_t second = emx_sigmoid_s32(table, a[1][i], EMX_RNN_UNIT);
     if (kind == EMX_RNN_S8_LSTM) {
-        const int64_t fresh = (int64_t)first * emx_tanh_s32(table, a[2][i], EMX_RNN_UNIT);
+        const int32_t fresh = first * emx_tanh_s32(table, a[2][i], EMX_RNN_UNIT);
         *k = (int32_t)emx_round_s64((int64_t)second * *k + fresh, EMX_RNN_STATE);
-        return (int64_t)emx_sigmoid_s32(table, a[3][i], EMX_RNN_UNIT) *
-               emx_tanh_s32(table, *k, EMX_RNN_STATE);
+        const int32_t out = emx_sigmoid_s32(table, a[3][i], EMX_RNN_UNIT);
+        return emx_rnn_scaled_s8(out, emx_tanh_s32(table, *k, EMX_RNN_STATE));
     }
-    const int32_t n =
-        emx_tanh_s32(table, a[2][i] + emx_rnn_scaled_s8(first, a[3][i]), EMX_RNN_UNIT);
+    const int32_t of_h = emx_rnn_scaled_s8(first, a[3][i]);
+    const int32_t n = emx_tanh_s32(table, a[2][i] + of_h, EMX_RNN_UNIT);
     *k = n + emx_rnn_scaled_s8(second, *k - n);
-    return (int64_t)*k * (1 << EMX_RNN_STATE);
+    return *k;
 }
 
 // One step: the h that follows `h`, and k with it.
@@ -117,8 +118,8 @@ EMX_INLINE void emx_rnn_step_s8(const emx_rnn_s8_t *p, emx_rnn_kind_s8_t kind,
                          s->q + o * gates * 4, a);
         const int32_t count = emx_min_s32(EMX_BLOCK, p->units - o);
         for (int32_t i = 0; i < count; i++) {
-            const int64_t v = emx_rnn_unit_s8(kind, s->table, a, i, s->k + o + i);
-            next[o + i] = (int8_t)emx_round_wide_s8(v * p->m, p->m_shift, &to);
+            const int32_t v = emx_rnn_unit_s8(kind, s->table, a, i, s->k + o + i);
+            next[o + i] = (int8_t)emx_requantise_s8(v, p->m, p->m_left, &to);
         }
     }
 }
