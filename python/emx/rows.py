@@ -3,40 +3,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from emx.ir import Array, Node, Op, TensorType, Value
-from emx.kernel import Rows, Span, Wishes
+from emx.kernel import Param, Rows, Span, Wishes
 from emx.target import Target
 from emx.window import Window
 
 
 def window_rows(
-    node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    node: Node,
+    constants: Mapping[str, Array],
+    target: Target,
+    wishes: Wishes,
+    same: Sequence[str] = (),
 ) -> Rows | None:
     """Of an operator with a field `window`, perhaps `channels_first`, whose first input is the
     image; further inputs that are no constants have y's shape. A row is the same operator on an
     image of which its window sees all rows; where there may be rows that do not exist, one of them
-    is, so that the kernel is prepared for them."""
+    does not, so that the kernel is prepared for them. The parameters `same` are those of the whole
+    image."""
     op: Any = node.op
     window: Window = op.window
     first = getattr(op, "channels_first", False)
     x, y = node.inputs[0].type.dims, node.output.type.dims
     axis = 2 if first else 1
-    top, bottom, *sides = window.pad
+    top, bottom, left, right = window.pad
     reach, beyond = window.reach(0), int(max(top, bottom) > 0)
     if x[0] != 1 or max(top, bottom) >= reach:
         return None
-    flat: Op = replace(op, window=replace(window, pad=(beyond, 0, *sides)))
+    flat: Op = replace(op, window=replace(window, pad=(beyond, 0, left, right)))
     image = _cut(node.inputs[0], axis, reach - beyond)
     rest = [v if v.name in constants else _cut(v, 1, 1) for v in node.inputs[1:]]
     row = Node(flat, (image, *rest), (_cut(node.output, 1, 1),), node.origin)
     kernels = flat.kernels_for(row, constants, target, wishes)
-    if first:  # the planes of the whole image lie further apart
-        step = x[2] * x[3]
-        kernels = [replace(k, params={**k.params, "x_chan": step}) for k in kernels]
+    fixed: dict[str, Param] = {"x_chan": x[2] * x[3]} if first else {}  # where its planes lie
+    if same:
+        whole = op.kernel_for(node, constants, target)
+        fixed |= {name: whole.params[name] for name in same}
+    kernels = [replace(k, params={**k.params, **fixed}) for k in kernels]
     span = Span(x[axis], reach, window.stride[0], top, x[1] if first else 1)
     spans = {k: span if i == 0 else Span(y[1]) for k, i in kernels[0].inputs.items()}
     return Rows(kernels, spans, y[1])

@@ -79,7 +79,7 @@ class Pool2d(Op):
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
         whole = image_rows(node, constants, target)
-        return whole or window_rows(node, constants, target, wishes)
+        return whole or window_rows(node, constants, target, wishes, same=("pad_limit_h",))
 
 
 def _pool(b: Builder, x: Value, op: Pool2d) -> Value:

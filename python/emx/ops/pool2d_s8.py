@@ -106,7 +106,8 @@ class Pool2dS8(Op):
         size = 2 if self.window.kernel[0] * self.window.kernel[1] <= 255 else 4
         sums = size * node.output.type.size if self.mean else 0
         whole = image_rows(node, constants, target, sums)
-        return whole or window_rows(node, constants, target, wishes)
+        same = ("pad_limit_h", "count", "m", "shift")
+        return whole or window_rows(node, constants, target, wishes, same)
 
 
 ATEN: dict[str, Lowering] = {}
