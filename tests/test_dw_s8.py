@@ -4,6 +4,7 @@ its input too."""
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -72,6 +73,33 @@ LAYERS = {
 }
 
 
+def random_layer(seed: int) -> Layer:
+    """Half of them 3x3."""
+    rng = random.Random(seed)
+
+    def pair(least: int, most: int) -> tuple[int, int]:
+        return rng.randint(least, most), rng.randint(least, most)
+
+    common = rng.random() < 0.5
+    kernel = (3, 3) if common else pair(1, 6)
+    dilation = (1, 1) if rng.random() < 0.7 else pair(1, 3)
+    pads = [rng.randint(0, (kernel[i // 2] - 1) * dilation[i // 2]) for i in range(4)]
+    window = Window(kernel, pair(1, 2 if common else 4), dilation, (*pads,))  # type: ignore[arg-type]
+    least = [window.reach(a) - pads[2 * a] - pads[2 * a + 1] for a in (0, 1)]
+    h, w = (rng.randint(max(1, n), max(1, n) + 12) for n in least)
+    bounds = (-128, 127) if common else (rng.randint(-128, 0), rng.randint(1, 127))
+    spread = rng.choice((1.0, 3.0, 300.0))
+    shape = (rng.randint(1, 2), h, w, rng.randint(1, 9))
+    x, y = (Quant(0.05, rng.randint(-128, 127)) for _ in range(2))
+    first = rng.random() < 0.1
+    return layer(
+        window, shape, x=x, y=y, lo=bounds[0], hi=bounds[1], spread=spread, channels_first=first
+    )
+
+
+RANDOM = {f"random_{seed}": random_layer(seed) for seed in range(40)}
+
+
 def oracle(of: Layer) -> Array:
     """Output by output, in integers of any length."""
     op, x = of.op, of.x
@@ -92,9 +120,10 @@ def oracle(of: Layer) -> Array:
     return y
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, *RANDOM])
 def test_the_twin_is_exact(name: str) -> None:
-    assert LAYERS[name].expected.tolist() == oracle(LAYERS[name]).tolist()
+    of = (LAYERS | RANDOM)[name]
+    assert of.expected.tolist() == oracle(of).tolist()
 
 
 def replayed(kernel: Kernel, x: Array, d: int) -> bool:
@@ -147,11 +176,24 @@ def test_scratch() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machine", MACHINES)
-def test_kernels_are_the_twin(tmp_path: Path, machine: str) -> None:
-    lines = run_kernels(LAYERS, tmp_path, machine, *MACHINES[machine])
+@pytest.mark.parametrize(
+    ("machine", "flags"),
+    [*MACHINES.items(), ("mps2-an386", ("-Os",)), ("mps3-an547", ("-Os",))],
+)
+def test_kernels_are_the_twin(tmp_path: Path, machine: str, flags: tuple[str, ...]) -> None:
+    layers = LAYERS | {name: of for i, (name, of) in enumerate(RANDOM.items()) if i < 16}
+    lines = run_kernels(layers, tmp_path, machine, *flags)
     assert not [line for line in lines if "wrong" in line]
-    assert len([line for line in lines if line.endswith("-1 good")]) >= 2 * len(LAYERS)
+    assert len([line for line in lines if line.endswith("-1 good")]) >= 2 * len(layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["mps2-an386", "mps3-an547"])
+def test_without_optimisation(tmp_path: Path, machine: str) -> None:
+    """Assembly finds its registers."""
+    few = {name: LAYERS[name] for name in ("same", "strides", "odd", "tall")}
+    lines = run_kernels(few, tmp_path, machine, "-O0")
+    assert not [line for line in lines if "wrong" in line]
 
 
 @pytest.mark.slow

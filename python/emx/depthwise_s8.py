@@ -15,6 +15,8 @@ from emx.quant import Quant, left_shifts
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
+POINTER = 8  # bytes, at most
+
 
 @dataclass(frozen=True)
 class Depthwise:
@@ -38,10 +40,11 @@ class Depthwise:
 
     def kernels(self, layer: Weighted, target: Target) -> Sequence[Kernel]:
         """The candidates, the fastest first; none where the target has none."""
-        plane = _PLANES[target.dot](self)
+        quick = self.quick(layer)
+        plane = _PLANES[target.dot](self, quick)
         found = [self._by_channel(layer, plane, "rows")] if plane.fits else []
         flipped = self._flipped()
-        plane = _PLANES[target.dot](flipped)
+        plane = _PLANES[target.dot](flipped, quick)
         if plane.fits and min(self.out) > 1:
             turned = replace(layer, w=layer.w.swapaxes(2, 3))
             found.append(flipped._by_channel(turned, plane, "columns"))
@@ -63,6 +66,12 @@ class Depthwise:
         """Pixels of a row of x that taps touch."""
         return max(0, min(self.x.width, self.columns - self.window.pad[2]))
 
+    def quick(self, layer: Weighted) -> bool:
+        """Whether the target may take its quickest way, see runtime/include/emx/plane_s8.h."""
+        w = self.window
+        simple = w.kernel == (3, 3) and w.dilation == (1, 1) and max(w.stride) <= 2
+        return simple and _folded(layer) and (self.lo, self.hi) == (-128, 127)
+
     def _flipped(self) -> Depthwise:
         """The same with columns for rows."""
         w, x = self.window, self.x
@@ -71,15 +80,14 @@ class Depthwise:
         return replace(self, window=window, x=image, y_row=self.y_col, y_col=self.y_row)
 
     def _kernel(self, layer: Weighted, function: str, variant: str) -> Kernel:
-        x, left = self.x, left_shifts(layer.shift, layer.bound)
-        most = np.abs(layer.w.astype(np.int64)).reshape(len(layer.w), -1).max(axis=1)
+        x, quick = self.x, self.quick(layer)
         q, wide = layer.params()
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
             "out_h": self.out[0], "out_w": self.out[1], **self.window.params(),
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "y_row": self.y_row, "y_col": self.y_col,
-            "folded": int(left is not None and bool((most << left < 1 << 15).all())),
+            "tail": x.channels % BLOCK, "quick": int(quick), "folded": int(_folded(layer)),
             "wide": int(wide), "x_zero": self.quant.zero, "zero": self.y.zero,
             "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
@@ -88,7 +96,7 @@ class Depthwise:
             function=function,
             inputs={"x": 0},
             params=params,
-            key=_KEY,
+            key=_KEY + (() if quick else _KEY_WINDOW),
             weights={"w": _pack(layer.w), "q": q},
             types=dict.fromkeys("xwy", "int8_t"),
             variant=variant,
@@ -107,10 +115,13 @@ class Depthwise:
         columns = [Column(i, min(i + BLOCK, c), i, min(i + BLOCK, c)) for i in range(0, c, BLOCK)]
         tiles = [Pixels(ox, 1, columns) for ox in range(self.out[1])]
         taps = self.window.kernel[0] * self.window.kernel[1]
+        each = _DIRECT[target.dot] * (2 if target.dot == "dsp" and taps % 3 else 1)
+        pixel = 12 * taps + 25 + len(columns) * (taps * each + 30)
         return replace(
             self._kernel(layer, "emx_dwconv2d_direct_s8", "direct"),
+            scratch_bytes=taps * POINTER + c,
             overlap={"x": window_traces(self.window, self.x, tiles, 1)[0]},
-            cost=self.out[0] * self.out[1] * len(columns) * (taps * _DIRECT[target.dot] + 60),
+            cost=self.x.batch * self.out[0] * self.out[1] * pixel,
         )
 
     def _channel_trace(self, rows: int) -> Trace:
@@ -146,6 +157,13 @@ def _bytes(at: Offsets, start: Offsets) -> tuple[Offsets, Offsets]:
     return lo, lo + np.broadcast_to(at >= 0, np.broadcast_shapes(at.shape, start.shape)).ravel()
 
 
+def _folded(layer: Weighted) -> bool:
+    """Whether left shifts are up to 8, and weights fit 16 bits after them."""
+    left = left_shifts(layer.shift, layer.bound)
+    most = np.abs(layer.w.astype(np.int64)).reshape(len(layer.w), -1).max(axis=1)
+    return left is not None and bool(((left <= 8) & (most << left < 1 << 15)).all())
+
+
 def _pack(w: Array) -> Array:
     """[c][1][kh][kw] -> [ceil(c/4)][kh*kw][4], zero-padded."""
     flat = np.pad(w.reshape(len(w), -1), ((0, -len(w) % BLOCK), (0, 0)))
@@ -162,6 +180,7 @@ class _Plane:
     """
 
     layer: Depthwise
+    quick: bool
 
     @property
     def fits(self) -> bool:
@@ -177,12 +196,12 @@ class _Plane:
 
     @property
     def cost(self) -> int:
-        taps = self.layer.window.kernel[0] * self.layer.window.kernel[1]
-        return self._cost(20, 20, 5, 20, 3 * taps + 30)
+        kernel = self.layer.window.kernel
+        return self._cost(20, 70, 3, 90, 2.5 * kernel[0] * kernel[1] + 34)
 
     def _cost(self, channel: int, row: int, pixel: float, out_row: int, output: float) -> int:
         """Of a channel, of each row that is staged and each of its pixels, of a row of outputs and
-        each output."""
+        each output: as measured."""
         d = self.layer
         staged = (d.out[0] - 1) * d.window.stride[0] + d.window.reach(0)
         each = staged * (row + pixel * d.used) + d.out[0] * (out_row + output * d.out[1])
@@ -192,24 +211,62 @@ class _Plane:
 class _DspPlane(_Plane):
     @property
     def scratch(self) -> int:
-        d, window = self.layer, self.layer.window
-        reach = window.reach(1)
-        words = (reach + 1) // 2 + (reach // 2 + 1) * (window.stride[1] % 2)
-        weights = 7 + 10 if self._is_3x3 else window.kernel[0] * words
-        return 4 * (weights + window.reach(0) * -(-d.columns // 2))
+        window = self.layer.window
+        weights = 22 if self.quick else self._words
+        return 4 * (weights + window.reach(0) * -(-self.layer.columns // 2))
 
     @property
-    def _is_3x3(self) -> bool:
+    def cost(self) -> int:
+        if self.quick:
+            return self._cost(50, 65, 2.5, 12, 14)
+        each = self._words / (1 + self.layer.window.stride[1] % 2)  # of an output
+        return self._cost(15 * self._words, 80, 4, 27, 8.5 * each + 12)
+
+    @property
+    def _words(self) -> int:
+        """Words of weights, of outputs that start in an even column, and in an odd one."""
         w = self.layer.window
-        return w.kernel == (3, 3) and w.dilation == (1, 1) and w.stride[1] <= 2
+        reach = w.reach(1)
+        return w.kernel[0] * ((reach + 1) // 2 + (reach // 2 + 1) * (w.stride[1] % 2))
 
 
-_PLANES = {"generic": _Plane, "dsp": _DspPlane, "mve": _Plane}
+class _MvePlane(_Plane):
+    @property
+    def fits(self) -> bool:
+        d, window = self.layer, self.layer.window
+        return window.reach(0) <= 4 and window.reach(1) <= 16 and 7 * d.x.col < 1 << 16
 
-_DIRECT = {"generic": 14, "dsp": 12, "mve": 6}  # instructions for a tap of four channels
+    @property
+    def rows(self) -> int:
+        return 2 if self.quick and self.layer.window.stride == (1, 1) else 1
 
-# Constants of every instance.
+    @property
+    def scratch(self) -> int:
+        filters, w = self._filters, self.layer.window
+        return (128 if self.quick else 16 * filters) + 4 * (
+            (self.layer.out[1] - 1) * w.stride[1] + 4 * filters
+        )
+
+    @property
+    def cost(self) -> int:
+        if self.quick:
+            return self._cost(110, 38, 0.65, 26, 4.5)
+        return self._cost(160, 60, 0.65, 60, 12 + 6 * self._filters)
+
+    @property
+    def _filters(self) -> int:
+        return -(-self.layer.window.reach(1) // 4)
+
+
+_PLANES = {"generic": _Plane, "dsp": _DspPlane, "mve": _MvePlane}
+
+# Measured instructions for each tap of four channels of a pixel. On Cortex-M4 there is assembly for
+# taps in threes.
+_DIRECT = {"generic": 25, "dsp": 12, "mve": 7}
+
+# Constants of every instance, and of those that are not quick.
 _KEY = (
-    "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "folded", "wide",
+    "kernel_h", "kernel_w", "dilation_h", "dilation_w", "tail", "quick", "folded", "wide",
     "lo", "hi",
 )  # fmt: skip
+_KEY_WINDOW = ("stride_h", "stride_w")

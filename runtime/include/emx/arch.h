@@ -39,18 +39,21 @@
 // How weights of int8 are packed belongs to the target too: models define one of these, or none.
 #if defined(EMX_DOT_MVE)
 #include <emx/arch/mve_lanes_s8.h>
+#include <emx/arch/mve_plane_s8.h>
+#include <emx/arch/mve_3x3_s8.h>
 #include <emx/arch/mve_s8.h>
 #elif defined(EMX_DOT_DSP)
 #include <emx/arch/dsp_lanes_s8.h>
 #include <emx/arch/dsp_plane_s8.h>
+#include <emx/arch/dsp_3x3_s8.h>
 #include <emx/arch/dsp_s8.h>
 #endif
 
 #include <emx/arch/generic.h>
-#include <emx/arch/generic_lanes_s8.h>
 #include <emx/arch/generic_plane_s8.h>
 #include <emx/arch/generic_s8.h>
-// After the micro-kernels, in which it is written.
+// After the micro-kernels, in which they are written.
 #include <emx/arch/four.h>
+#include <emx/arch/generic_lanes_s8.h>
 
 #endif

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// A depthwise layer channel by channel: what its micro-kernels (arch/*_plane_s8.h) are told.
+// What the micro-kernels of depthwise layers are told.
 #ifndef EMX_PLANE_S8_H
 #define EMX_PLANE_S8_H
 #include <emx/emx.h>
 #include <emx/quant.h>
 
-// One layer. Rows and columns are those of the kernel, which may be the image's columns and rows.
+// A layer channel by channel (arch/*_plane_s8.h). Rows and columns are those of the kernel, which
+// may be the image's columns and rows; steps are bytes.
 typedef struct {
+    int32_t in_h, out_h, out_w;
     int32_t kernel_h, kernel_w;
     int32_t stride_h, stride_w;
     int32_t dilation_h, dilation_w;
-    int32_t pad_left;
+    int32_t pad_top, pad_left;
     int32_t used; // pixels of a row that taps touch
-    int32_t out_w;
-    int32_t x_col, y_col, y_row; // bytes from a pixel to the next, from a row of y to the next
+    int32_t x_row, x_col, y_row, y_col;
     int32_t x_zero;
-    int32_t folded; // 1: weights may be shifted to the left by k and stay below 2^15
+    int32_t quick;  // 1: 3x3 taps of dilation 1, strides 1 or 2, folded, results of all of int8_t
+    int32_t folded; // 1: left shifts are up to 8, and weights fit 16 bits after them
     int32_t wide;   // 1: requantise in 64 bits
     emx_result_s8_t to;
 } emx_plane_s8_t;
@@ -25,6 +27,14 @@ typedef struct {
     const int8_t *w;
     int32_t b, m, k;
 } emx_channel_s8_t;
+
+// A pixel at a time (arch/*_lanes_s8.h): the taps of its window, and all channels.
+typedef struct {
+    int32_t taps, channels;
+    int32_t tail; // channels % 4
+    int32_t wide;
+    emx_result_s8_t to;
+} emx_taps_s8_t;
 
 EMX_INLINE int32_t emx_plane_reach_h_s8(const emx_plane_s8_t *p)
 {

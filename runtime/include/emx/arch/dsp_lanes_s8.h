@@ -2,7 +2,7 @@
 // Micro-kernels of four neighbours for the DSP instructions of Armv7E-M and Armv8-M.
 #ifndef EMX_ARCH_DSP_LANES_S8_H
 #define EMX_ARCH_DSP_LANES_S8_H
-#include <emx/emx.h>
+#include <emx/plane_s8.h>
 
 // Two sums of 16 bits: + bytes 0 and 2 of v; + bytes 1 and 3.
 EMX_INLINE uint32_t emx_add_even_s8(uint32_t sums, uint32_t v)
@@ -56,6 +56,126 @@ EMX_INLINE void emx_max_4_s8(int8_t best[4], const int8_t *x, int32_t step, int3
         x += step;
     }
     memcpy(best, &most, 4);
+}
+
+// acc[c] += x[c] * w[c] for c < 4
+EMX_INLINE void emx_mac_word_s8(int32_t acc[4], const int8_t *x, const int8_t *w)
+{
+    uint32_t u, v, u_odd, v_odd;
+    memcpy(&u, x, 4);
+    memcpy(&v, w, 4);
+    __asm__("sxtb16 %6, %4, ror #8\n\t"
+            "sxtb16 %4, %4\n\t"
+            "sxtb16 %7, %5, ror #8\n\t"
+            "sxtb16 %5, %5\n\t"
+            "smlabb %0, %4, %5, %0\n\t"
+            "smlatt %2, %4, %5, %2\n\t"
+            "smlabb %1, %6, %7, %1\n\t"
+            "smlatt %3, %6, %7, %3"
+            : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3]), "+r"(u), "+r"(v),
+              "=&r"(u_odd), "=&r"(v_odd));
+}
+
+#define EMX_HAVE_mac_taps_s8
+EMX_INLINE void emx_mac_taps_s8(int32_t acc[4], const int32_t b[4], const int8_t *const *x,
+                                int32_t at, const int8_t *w, int32_t n, int32_t lanes)
+{
+    EMX_UNROLL
+    for (int c = 0; c < 4; c++) {
+        acc[c] = b[c];
+    }
+    for (int32_t t = 0; t < n; t++) {
+        if (lanes == 4) {
+            emx_mac_word_s8(acc, x[t] + at, w + 4 * t);
+        } else {
+            for (int32_t c = 0; c < lanes; c++) {
+                acc[c] += x[t][at + c] * w[4 * t + c];
+            }
+        }
+    }
+}
+
+#define EMX_HAVE_requantise_4_s8
+EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                                    const emx_result_s8_t *to, int32_t n)
+{
+    EMX_UNROLL
+    for (int o = 0; o < 4; o++) {
+        if (o < n) {
+            const int32_t m = q[EMX_BLOCK_M + 2 * o], k = q[EMX_BLOCK_SHIFT + 2 * o];
+            if (to->lo == INT8_MIN && to->hi == INT8_MAX) {
+                int32_t v;
+                __asm__("smmla %0, %1, %2, %3\n\tssat %0, #8, %0, asr #9"
+                        : "=r"(v)
+                        : "r"(emx_shift_left_s32(acc[o], k)), "r"(m),
+                          "r"(emx_result_start(to->zero)));
+                y[o] = (int8_t)v;
+            } else {
+                y[o] = (int8_t)emx_requantise_s8(acc[o], m, k, to);
+            }
+        }
+    }
+}
+
+// What the assembly keeps in memory.
+typedef struct {
+    const int8_t *const *x, *const *end; // the taps
+    const int32_t *q;
+    int8_t *y;
+    int32_t start, channels;
+} emx_taps_state_s8_t;
+
+#define EMX_TAP                                                                                    \
+    "ldr lr, [r0], #4\n\tldr r11, [r2], #4\n\tldr lr, [lr, r1]\n\t"                                \
+    "sxtb16 r12, r11, ror #8\n\tsxtb16 r11, r11\n\t"                                               \
+    "sxtb16 r10, lr, ror #8\n\tsxtb16 r9, lr\n\t"                                                  \
+    "smlabb r4, r9, r11, r4\n\tsmlatt r6, r9, r11, r6\n\t"                                         \
+    "smlabb r5, r10, r12, r5\n\tsmlatt r8, r10, r12, r8\n\t"
+#define EMX_TAP_RESULT(acc)                                                                        \
+    "ldrd r10, r11, [r9], #8\n\tlsl " acc ", " acc ", r11\n\t"                                     \
+    "smmla " acc ", " acc ", r10, r12\n\tssat " acc ", #8, " acc ", asr #9\n\t"                    \
+    "strb " acc ", [lr], #1\n\t"
+
+// All blocks of a pixel; taps are a multiple of three.
+EMX_SHARED void emx_taps_by_three_s8(emx_taps_state_s8_t *p, const int8_t *w)
+{
+    register const int8_t *w_ __asm__("r2") = w;
+    register emx_taps_state_s8_t *p_ __asm__("r3") = p;
+    __asm__ volatile("mov r1, #0\n"
+                     "1:\n\t"
+                     "ldr r0, [r3]\n\t"
+                     "ldr r9, [r3, #8]\n\t"
+                     "ldmia r9!, {r4, r5, r6, r8}\n\t"
+                     "str r9, [r3, #8]\n"
+                     "2:\n\t" EMX_TAP EMX_TAP EMX_TAP "ldr r9, [r3, #4]\n\t"
+                     "cmp r0, r9\n\t"
+                     "bne 2b\n\t"
+                     "ldrd r9, lr, [r3, #8]\n\t"
+                     "ldr r12, [r3, #16]\n\t" EMX_TAP_RESULT("r4") EMX_TAP_RESULT("r5")
+                         EMX_TAP_RESULT("r6") EMX_TAP_RESULT("r8") "strd r9, lr, [r3, #8]\n\t"
+                                                                   "ldr r9, [r3, #20]\n\t"
+                                                                   "add r1, r1, #4\n\t"
+                                                                   "cmp r1, r9\n\t"
+                                                                   "bne 1b"
+                     : "+r"(w_)
+                     : "r"(p_)
+                     : "r0", "r1", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc",
+                       "memory");
+}
+
+#define EMX_HAVE_whole_of_taps_s8
+EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
+                                     const int8_t *w, const int32_t *q, int8_t *y)
+{
+    if (p->taps % 3 != 0 || p->wide || p->to.lo != INT8_MIN || p->to.hi != INT8_MAX) {
+        return false;
+    }
+    emx_taps_state_s8_t state = {
+        x, x + p->taps, q, y, emx_result_start(p->to.zero), p->channels - p->tail};
+    if (state.channels > 0) {
+        emx_taps_by_three_s8(&state, w);
+    }
+    return true;
 }
 
 #endif

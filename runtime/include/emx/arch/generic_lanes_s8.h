@@ -4,7 +4,7 @@
 #ifndef EMX_ARCH_GENERIC_LANES_S8_H
 #define EMX_ARCH_GENERIC_LANES_S8_H
 #include <emx/add_s8.h>
-#include <emx/emx.h>
+#include <emx/plane_s8.h>
 
 #ifndef EMX_HAVE_add_4_s8
 // y[i] = the sum of a[i] and b[i] for i < 4; y may be a or b, or lie before them
@@ -44,20 +44,72 @@ EMX_INLINE void emx_max_4_s8(int8_t best[4], const int8_t *x, int32_t step, int3
 }
 #endif
 
-#ifndef EMX_HAVE_mac_4_s8
-// acc[c] += sum_t x[t * step + c] * w[t][c] for c < lanes <= 4; the other sums may get anything
-EMX_INLINE void emx_mac_4_s8(int32_t acc[4], const int8_t *x, int32_t step, const int8_t *w,
-                             int32_t n, int32_t lanes)
+#ifndef EMX_HAVE_mac_taps_s8
+// acc[c] = b[c] + sum_t x[t][at + c] * w[t][c] for t < n and c < lanes <= 4; the other sums may get
+// anything
+EMX_INLINE void emx_mac_taps_s8(int32_t acc[4], const int32_t b[4], const int8_t *const *x,
+                                int32_t at, const int8_t *w, int32_t n, int32_t lanes)
 {
+    EMX_UNROLL
+    for (int c = 0; c < 4; c++) {
+        acc[c] = b[c];
+    }
     for (int32_t t = 0; t < n; t++) {
         EMX_UNROLL
         for (int c = 0; c < 4; c++) {
             if (c < lanes) {
-                acc[c] += x[t * step + c] * w[4 * t + c];
+                acc[c] += x[t][at + c] * w[4 * t + c];
             }
         }
     }
 }
 #endif
+
+// n channels of a pixel from c0 on, requantised; w and q are those of their block.
+EMX_INLINE void emx_block_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x, int32_t c0,
+                                     const int8_t *w, const int32_t *q, int32_t n, int8_t *y)
+{
+    int32_t acc[EMX_BLOCK];
+    emx_mac_taps_s8(acc, q + EMX_BLOCK_BIAS, x, c0, w, p->taps, n);
+    if (p->wide) {
+        for (int32_t c = 0; c < n; c++) {
+            y[c0 + c] = (int8_t)emx_requantise_wide_s8(acc[c], q[EMX_BLOCK_M + 2 * c],
+                                                       q[EMX_BLOCK_SHIFT + 2 * c], &p->to);
+        }
+    } else {
+        emx_requantise_4_s8(y + c0, acc, q, &p->to, n);
+    }
+}
+
+#ifndef EMX_HAVE_whole_of_taps_s8
+// All whole blocks of the channels of a pixel, if the return value, a constant, is true.
+EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
+                                     const int8_t *w, const int32_t *q, int8_t *y)
+{
+    (void)p;
+    (void)x;
+    (void)w;
+    (void)q;
+    (void)y;
+    return false;
+}
+#endif
+
+// y[c] = requantise(b[c] + sum_t x[t][c] * w[t][c]) for all channels of a pixel
+EMX_INLINE void emx_blocks_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
+                                      const int8_t *w, const int32_t *q, int8_t *y)
+{
+    const int32_t whole = p->channels - p->tail;
+    if (!emx_whole_of_taps_s8(p, x, w, q, y)) {
+        for (int32_t c = 0; c < whole; c += EMX_BLOCK) {
+            emx_block_of_taps_s8(p, x, c, w + c * p->taps, q + c / EMX_BLOCK * EMX_BLOCK_PARAMS,
+                                 EMX_BLOCK, y);
+        }
+    }
+    if (p->tail) {
+        emx_block_of_taps_s8(p, x, whole, w + whole * p->taps,
+                             q + whole / EMX_BLOCK * EMX_BLOCK_PARAMS, p->tail, y);
+    }
+}
 
 #endif

@@ -10,17 +10,16 @@
 #include <emx/plane_s8.h>
 
 #ifndef EMX_HAVE_plane_s8
-// Rows of outputs that are computed at once.
+// Rows of outputs that are computed at once, and rows of the ring.
 EMX_INLINE int32_t emx_plane_rows_s8(const emx_plane_s8_t *p)
 {
     (void)p;
     return 1;
 }
 
-// Rows of the ring.
 EMX_INLINE int32_t emx_plane_slots_s8(const emx_plane_s8_t *p) { return emx_plane_reach_h_s8(p); }
 
-// Before all channels: what lies beyond the image to the left and right.
+// What lies beyond the image to the left and right.
 EMX_INLINE void emx_plane_start_s8(const emx_plane_s8_t *p, int8_t *ring)
 {
     memset(ring, p->x_zero, (size_t)(emx_plane_reach_h_s8(p) * emx_plane_columns_s8(p)));
@@ -35,12 +34,12 @@ EMX_INLINE void emx_plane_weights_s8(const emx_plane_s8_t *p, const emx_channel_
     (void)ring;
 }
 
-// The next row, x or beyond the image if x is null, in the slot `slot`.
-EMX_INLINE void emx_plane_stage_s8(const emx_plane_s8_t *p, int8_t *ring, int32_t slot,
+// The next row goes to the slot `slot`: x, or what lies beyond the image.
+EMX_INLINE void emx_plane_stage_s8(const emx_plane_s8_t *p, int8_t *ring, int32_t slot, bool inside,
                                    const int8_t *x)
 {
     int8_t *const row = ring + slot * emx_plane_columns_s8(p) + p->pad_left;
-    if (x) {
+    if (inside) {
         for (int32_t i = 0; i < p->used; i++) {
             row[i] = x[i * p->x_col];
         }
@@ -70,5 +69,48 @@ EMX_INLINE void emx_plane_row_s8(const emx_plane_s8_t *p, int8_t *ring, int32_t 
     }
 }
 #endif
+
+// Before all channels.
+EMX_INLINE void emx_plane_prepare_s8(const emx_plane_s8_t *p, int8_t *scratch)
+{
+    emx_plane_start_s8(p, scratch);
+#ifdef EMX_HAVE_plane_quick_s8
+    if (p->quick) {
+        emx_plane_start_quick_s8(p, scratch);
+    }
+#endif
+}
+
+// One channel of an image: stages the rows that the next rows of y need, then writes these.
+EMX_INLINE void emx_plane_channel_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
+                                     const int8_t *x, int8_t *scratch, int8_t *y)
+{
+#ifdef EMX_HAVE_plane_quick_s8
+    if (p->quick) {
+        emx_plane_quick_s8(p, c, x, scratch, y);
+        return;
+    }
+#endif
+    const int32_t rows = emx_plane_rows_s8(p), slots = emx_plane_slots_s8(p);
+    const int32_t step = rows * p->stride_h, reach = emx_plane_reach_h_s8(p);
+    int32_t iy = -p->pad_top, slot = 0, first = 0; // the next row, where it goes; where t is
+    emx_plane_weights_s8(p, c, scratch);
+    for (int32_t oy = 0, t = iy; oy < p->out_h; oy += rows, t += step) {
+        const int32_t wanted = emx_min_s32(rows, p->out_h - oy);
+        if (iy < t) { // the stride is larger than the window
+            iy = t;
+            slot = first;
+        }
+        for (; iy < t + (wanted - 1) * p->stride_h + reach; iy++) {
+            const bool inside = iy >= 0 && iy < p->in_h;
+            emx_plane_stage_s8(p, scratch, slot, inside, x + iy * p->x_row);
+            slot = slot + 1 < slots ? slot + 1 : 0;
+        }
+        emx_plane_row_s8(p, scratch, first, c, y, wanted);
+        first += step % slots;
+        first -= first < slots ? 0 : slots;
+        y += rows * p->y_row;
+    }
+}
 
 #endif

@@ -4,6 +4,7 @@
 #define EMX_ARCH_MVE_LANES_S8_H
 #include <arm_mve.h>
 #include <emx/add_s8.h>
+#include <emx/plane_s8.h>
 
 #define EMX_HAVE_add_4_s8
 EMX_INLINE void emx_add_4_s8(const int32_t p[EMX_ADD_PARAMS], const int8_t *a, const int8_t *b,
@@ -42,6 +43,19 @@ EMX_INLINE void emx_max_4_s8(int8_t best[4], const int8_t *x, int32_t step, int3
         x += step;
     }
     vstrbq_s32(best, most);
+}
+
+#define EMX_HAVE_mac_taps_s8
+EMX_INLINE void emx_mac_taps_s8(int32_t acc[4], const int32_t b[4], const int8_t *const *x,
+                                int32_t at, const int8_t *w, int32_t n, int32_t lanes)
+{
+    int32x4_t sum = vldrwq_s32(b);
+    const mve_pred16_t some = vctp32q((uint32_t)lanes);
+    for (int32_t t = 0; t < n; t++) {
+        const int32x4_t v = lanes == 4 ? vldrbq_s32(x[t] + at) : vldrbq_z_s32(x[t] + at, some);
+        sum = vaddq_s32(sum, vmulq_s32(v, vldrbq_s32(w + 4 * t)));
+    }
+    vstrwq_s32(acc, sum);
 }
 
 #endif

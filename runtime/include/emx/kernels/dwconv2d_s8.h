@@ -9,11 +9,12 @@
 //   y  [batch][out_h][out_w][channels] at steps y_row, y_col, 1
 //
 // emx_dwconv2d_s8: image by image, channel by channel: stages the rows of the channel that the next
-// row of outputs needs in scratch (on Helium of the next two rows, see arch/mve_plane_s8.h), then
-// writes these outputs. Rows and columns may be the model's columns and rows: whatever is faster.
+// row of outputs needs in scratch, then writes these outputs; on Helium, where `quick`, those of two
+// rows at once. Rows and columns may be the model's columns and rows, whatever is faster. How much
+// scratch: arch/*_plane_s8.h and python/emx/depthwise_s8.py.
 //
-// emx_dwconv2d_direct_s8: no scratch, x_chan is 1. Pixel by pixel, four channels at a time: reads
-// the window of these channels, then writes them.
+// emx_dwconv2d_direct_s8: x_chan is 1; scratch for a pointer to each tap, and `channels` bytes. Pixel
+// by pixel, four channels at a time: reads the window of these channels, then writes them.
 //
 // y may lie over x if it starts far enough before x, or, where no output is written before its
 // channel has been read there, exactly at x: this follows from the order of reads and writes
@@ -22,7 +23,6 @@
 #define EMX_KERNELS_DWCONV2D_S8_H
 #include <emx/arch.h>
 #include <emx/plane_s8.h>
-#include <emx/taps.h>
 
 typedef struct {
     int32_t batch, in_h, in_w, channels;
@@ -33,57 +33,30 @@ typedef struct {
     int32_t pad_top, pad_left;
     int32_t x_row, x_col, x_chan;
     int32_t y_row, y_col;
-    int32_t folded; // 1: no weight shifted left as its channel's sum leaves 16 bits
+    int32_t tail;   // channels % 4
+    int32_t quick;  // see emx/plane_s8.h
+    int32_t folded; // see there
     int32_t wide;   // 1: requantise in 64 bits
     int32_t x_zero, zero, lo, hi;
 } emx_dwconv2d_s8_t;
-
-// One channel of one image.
-EMX_INLINE void emx_dwconv2d_channel_s8(const emx_dwconv2d_s8_t *p, const emx_plane_s8_t *plane,
-                                        const int8_t *x, const emx_channel_s8_t *c, int8_t *scratch,
-                                        int8_t *y)
-{
-    const int32_t rows = emx_plane_rows_s8(plane), slots = emx_plane_slots_s8(plane);
-    const int32_t step = rows * p->stride_h, reach = emx_plane_reach_h_s8(plane);
-    int32_t staged = 0, slot = 0, first = 0; // rows in the ring; where the next goes, and that of t
-    emx_plane_weights_s8(plane, c, scratch);
-    for (int32_t oy = 0, t = 0; oy < p->out_h; oy += rows, t += step) {
-        const int32_t wanted = emx_min_s32(rows, p->out_h - oy);
-        const int32_t end = t + (wanted - 1) * p->stride_h + reach;
-        if (p->stride_h > reach && staged < t) {
-            staged = t;
-            slot = first;
-        }
-        for (; staged < end; staged++) {
-            const int32_t iy = staged - p->pad_top;
-            const bool inside = iy >= 0 && iy < p->in_h;
-            emx_plane_stage_s8(plane, scratch, slot, inside ? x + iy * p->x_row : NULL);
-            slot = slot + 1 < slots ? slot + 1 : 0;
-        }
-        emx_plane_row_s8(plane, scratch, first, c, y, wanted);
-        first += step % slots;
-        first -= first < slots ? 0 : slots;
-        y += rows * p->y_row;
-    }
-}
 
 EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, void *scratch, int8_t *y)
 {
     const int32_t reach = (p->kernel_w - 1) * p->dilation_w + 1;
     const int32_t columns = (p->out_w - 1) * p->stride_w + reach;
+    const int32_t used = emx_max_s32(emx_min_s32(p->in_w, columns - p->pad_left), 0);
     const emx_plane_s8_t plane = {
-        p->kernel_h,   p->kernel_w,
-        p->stride_h,   p->stride_w,
-        p->dilation_h, p->dilation_w,
-        p->pad_left,   emx_max_s32(emx_min_s32(p->in_w, columns - p->pad_left), 0),
-        p->out_w,      p->x_col,
-        p->y_col,      p->y_row,
-        p->x_zero,     p->folded,
-        p->wide,       {p->zero, p->lo, p->hi},
+        p->in_h,     p->out_h,      p->out_w,
+        p->kernel_h, p->kernel_w,   p->stride_h,
+        p->stride_w, p->dilation_h, p->dilation_w,
+        p->pad_top,  p->pad_left,   used,
+        p->x_row,    p->x_col,      p->y_row,
+        p->y_col,    p->x_zero,     p->quick,
+        p->folded,   p->wide,       {p->zero, p->lo, p->hi},
     };
     int8_t *const memory = (int8_t *)scratch;
-    emx_plane_start_s8(&plane, memory);
+    emx_plane_prepare_s8(&plane, memory);
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t i = 0; i < p->channels; i++) {
             const int32_t at = i % EMX_BLOCK;
@@ -94,94 +67,49 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
                 of[EMX_BLOCK_M + 2 * at],
                 of[EMX_BLOCK_SHIFT + 2 * at],
             };
-            emx_dwconv2d_channel_s8(p, &plane, x + i * p->x_chan, &c, memory, y + i);
+            emx_plane_channel_s8(&plane, &c, x + i * p->x_chan, memory, y + i);
         }
         x += p->in_h * p->in_w * p->channels;
         y += p->out_h * p->out_w * p->channels;
     }
 }
 
-// A pixel of emx_dwconv2d_direct_s8: the window's corner in x, and the taps inside the image.
-typedef struct {
-    const int8_t *x;
-    emx_taps_t ky, kx;
-} emx_dwconv2d_at_s8_t;
-
-// acc[c] += the products of the window of n channels from c0 on. Taps beyond the image count: the
-// bias is what all of them need.
-EMX_INLINE void emx_dwconv2d_window_s8(const emx_dwconv2d_s8_t *p, const emx_dwconv2d_at_s8_t *at,
-                                       int32_t c0, const int8_t *w, int32_t n, int32_t acc[4])
-{
-    const int8_t v = (int8_t)p->x_zero;
-    const int8_t zeros[EMX_BLOCK] = {v, v, v, v};
-    const int32_t next = p->dilation_w * p->x_col;
-    const bool whole = at->ky.first == 0 && at->ky.last == p->kernel_h && at->kx.first == 0 &&
-                       at->kx.last == p->kernel_w;
-    for (int32_t i = 0; i < p->kernel_h; i++) {
-        const int8_t *const row = at->x + i * p->dilation_h * p->x_row + c0;
-        const int8_t *const of = w + i * p->kernel_w * EMX_BLOCK;
-        if (whole) {
-            emx_mac_4_s8(acc, row, next, of, p->kernel_w, n);
-        } else {
-            const bool inside = i >= at->ky.first && i < at->ky.last;
-            for (int32_t j = 0; j < p->kernel_w; j++) {
-                const bool tap = inside && j >= at->kx.first && j < at->kx.last;
-                emx_mac_4_s8(acc, tap ? row + j * next : zeros, 0, of + j * EMX_BLOCK, 1, n);
-            }
-        }
-    }
-}
-
-// n channels of a pixel, from c0 on; w and q are those of their block.
-EMX_INLINE void emx_dwconv2d_block_s8(const emx_dwconv2d_s8_t *p, const emx_dwconv2d_at_s8_t *at,
-                                      int32_t c0, const int8_t *w, const int32_t *q, int32_t n,
-                                      int8_t *y)
-{
-    const emx_result_s8_t to = {p->zero, p->lo, p->hi};
-    int32_t acc[EMX_BLOCK];
-    EMX_UNROLL
-    for (int c = 0; c < EMX_BLOCK; c++) {
-        acc[c] = q[EMX_BLOCK_BIAS + c];
-    }
-    emx_dwconv2d_window_s8(p, at, c0, w, n, acc);
-    if (p->wide) {
-        for (int32_t c = 0; c < n; c++) {
-            y[c0 + c] = (int8_t)emx_requantise_wide_s8(acc[c], q[EMX_BLOCK_M + 2 * c],
-                                                       q[EMX_BLOCK_SHIFT + 2 * c], &to);
-        }
-    } else {
-        emx_requantise_4_s8(y + c0, acc, q, &to, n);
-    }
-}
-
-EMX_INLINE void emx_dwconv2d_pixel_s8(const emx_dwconv2d_s8_t *p, const emx_dwconv2d_at_s8_t *at,
+// All channels of a pixel. The window's corner is at (iy, ix) of x; where a tap is beyond the image,
+// it is in `zeros`.
+EMX_INLINE void emx_dwconv2d_pixel_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, int32_t iy,
+                                      int32_t ix, const int8_t *zeros, const int8_t **taps,
                                       const int8_t *w, const int32_t *q, int8_t *y)
 {
-    int32_t c = 0;
-    for (; c + EMX_BLOCK <= p->channels; c += EMX_BLOCK) {
-        emx_dwconv2d_block_s8(p, at, c, w, q, EMX_BLOCK, y);
-        w += p->kernel_h * p->kernel_w * EMX_BLOCK;
-        q += EMX_BLOCK_PARAMS;
+    const emx_taps_s8_t of = {
+        p->kernel_h * p->kernel_w, p->channels, p->tail, p->wide, {p->zero, p->lo, p->hi}};
+    const int8_t **tap = taps;
+    const int32_t bottom = iy + (p->kernel_h - 1) * p->dilation_h;
+    const int32_t right = ix + (p->kernel_w - 1) * p->dilation_w;
+    const bool whole = iy >= 0 && ix >= 0 && bottom < p->in_h && right < p->in_w;
+    EMX_ROLLED
+    for (int32_t row = iy; row <= bottom; row += p->dilation_h) {
+        const bool outside = row < 0 || row >= p->in_h;
+        const int8_t *at = x + (row * p->x_row + ix * p->x_col);
+        for (int32_t col = ix; col <= right; col += p->dilation_w) {
+            *tap++ = whole || !(outside || col < 0 || col >= p->in_w) ? at : zeros;
+            at += p->dilation_w * p->x_col;
+        }
     }
-    if (c < p->channels) {
-        emx_dwconv2d_block_s8(p, at, c, w, q, p->channels - c, y);
-    }
+    emx_blocks_of_taps_s8(&of, taps, w, q, y);
 }
 
 EMX_INLINE void emx_dwconv2d_direct_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, const int8_t *w,
-                                       const int32_t *q, int8_t *y)
+                                       const int32_t *q, void *scratch, int8_t *y)
 {
+    const int8_t **const taps = (const int8_t **)scratch;
+    int8_t *const zeros = (int8_t *)(taps + p->kernel_h * p->kernel_w);
+    memset(zeros, p->x_zero, (size_t)p->channels);
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t oy = 0; oy < p->out_h; oy++) {
             const int32_t iy = oy * p->stride_h - p->pad_top;
             for (int32_t ox = 0; ox < p->out_w; ox++) {
-                const int32_t ix = ox * p->stride_w - p->pad_left;
-                const emx_dwconv2d_at_s8_t at = {
-                    x + (iy * p->x_row + ix * p->x_col),
-                    emx_taps(iy, p->dilation_h, p->kernel_h, p->in_h),
-                    emx_taps(ix, p->dilation_w, p->kernel_w, p->in_w),
-                };
-                emx_dwconv2d_pixel_s8(p, &at, w, q, y + (oy * p->y_row + ox * p->y_col));
+                emx_dwconv2d_pixel_s8(p, x, iy, ox * p->stride_w - p->pad_left, zeros, taps, w, q,
+                                      y + (oy * p->y_row + ox * p->y_col));
             }
         }
         x += p->in_h * p->in_w * p->channels;
