@@ -49,6 +49,17 @@ emx_model(name = "bound", model = "residual.emx", weights = "external")
 emx_model_test(name = "bound_test", model = ":bound")
 emx_model_test(name = "bound_layers_test", layers = True, model = ":bound")
 emx_model(name = "large", model = "dense.emx", max_weights_bytes = 100)
+emx_model(
+    name = "integers",
+    calibration = "integers.py",
+    calibration_function = "batches",
+    factory = "make",
+    keep_float = ["last"],
+    model = "integers.py",
+    optimize = "size",
+    quantize = "int8",
+)
+emx_model_test(name = "integers_test", model = ":integers")
 py_binary(
     name = "my_emx",
     srcs = ["@emx//bazel:run_emx.py"],
@@ -67,6 +78,26 @@ class Spectrum(torch.nn.Module):
 
 def make():
     return Spectrum(), (torch.zeros(1, 8),)
+"""
+
+NUMBERS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+def make():
+    return Net().eval(), (torch.zeros(1, 8),)
+
+def batches():
+    torch.manual_seed(1)
+    return torch.randn(16, 1, 8).unbind()
 """
 
 
@@ -147,6 +178,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator
     more.mkdir()
     (more / "BUILD.bazel").write_text(MORE)
     (more / "spectrum.py").write_text(SPECTRUM)
+    (more / "integers.py").write_text(NUMBERS)
     for name in ("residual.emx", "dense.emx"):
         shutil.copy(GOLDEN / name, more)
     yield made
@@ -290,6 +322,13 @@ def test_weights_that_are_bound(workspace: Workspace) -> None:
     assert passed(workspace.build(*tests, command="test")) == 2
     assert workspace.output("more/bound_code/bound_weights.bin").stat().st_size > 2000
     assert not workspace.output("more/bound_code/bound_weights.c").exists()
+
+
+def test_a_quantised_model(workspace: Workspace) -> None:
+    pytest.importorskip("torchao")
+    assert passed(workspace.build("//more:integers_test", command="test")) == 1
+    tensors = emx.Bundle.load(workspace.output("more/integers_bundle.emx")).tensors
+    assert (tensors["first.weight"].dtype, tensors["last.weight"].dtype) == ("int8", "float32")
 
 
 def test_another_tool(workspace: Workspace, tmp_path: Path) -> None:
