@@ -3,7 +3,7 @@
 // layers of a model, the inner loops in assembly.
 //
 // Where both strides are 1, a patch of four columns by four rows has 2x2 outputs: with the filter,
-// and with that moved by a column, by a row, and by both. Rows of y are computed two at a time then.
+// and with that moved by a column, by a row, and by both. So rows of y are computed two at a time.
 // Otherwise a patch has one output, and four of a row are requantised together.
 #ifndef EMX_ARCH_MVE_3X3_S8_H
 #define EMX_ARCH_MVE_3X3_S8_H
@@ -12,9 +12,9 @@
 
 #define EMX_HAVE_plane_quick_s8
 
-// What the assembly is told, at the beginning of scratch; a column of zeros, the filter and the ring
-// follow. Floors collapse: a left shift of up to 8 before the multiplication is as well one less to
-// the right after it.
+// What the assembly is told, at the beginning of scratch; a column of zeros, the filter and the
+// ring follow. Floors collapse: a left shift of up to 8 before the multiplication is as well one
+// less to the right after it.
 typedef struct {
     int32_t b, m, start, shift; // of the channel: what makes results of sums
     int32_t step;               // of y, in the loop
