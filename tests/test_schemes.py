@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from emx import passes
-from emx.api import verify
+from emx.api import generate, verify
 from emx.bundle import Arg, Bundle, Ref
 from emx.ir import DType, Graph
 from emx.load import load
 from emx.ops.conv2d_mixed import Conv2dMixed
 from emx.options import Options
 from emx.quant import Quant
+from emx.target import find_target
 from sampled import DECOMPOSED, Calls, numbers
 
 S16 = Quant(1 / 8192, 0, DType.S16, -32768, 32767)
@@ -128,3 +129,17 @@ def test_all_layers_with_weights_keep_them_as_they_are(name: str) -> None:
 def test_c_is_pytorch(name: str, machine: str) -> None:
     report = verify(MODELS[name], target=machine, layers=True)
     assert report.ok, str(report)
+
+
+def test_the_header_of_int16() -> None:
+    """Integers of the right type; and the shape of the model, not of the kernel before it."""
+    m = Model()
+    x = m.both(m.x(3, 5), S16)
+    header = generate(
+        m.bundle("net", (m.both(m.linear(x, 7, 5, 127), S16),)), find_target("generic"), Options()
+    ).files["net.h"]
+    assert isinstance(header, bytes)
+    text = header.decode()
+    assert "#define NET_Y_SHAPE {3, 7}\n" in text
+    assert "static inline int16_t net_quantize_x(float x)" in text
+    assert "void net_run(const int16_t x[NET_X_LEN], int16_t y[NET_Y_LEN]);" in text

@@ -207,7 +207,7 @@ class _Buffers:
             home = "arena" if io_arena else "input"
             self._add(v, names.unique(v.name), home, graph.quants.get(v.name))
         for name, v in zip(graph.output_names, graph.outputs, strict=True):
-            root = values[self._place(v).root]
+            root = replace(values[self._place(v).root], type=v.type)
             home = "arena" if io_arena else "output"
             self._add(root, names.unique(name), home, graph.quants.get(v.name))
         for n in graph.nodes:

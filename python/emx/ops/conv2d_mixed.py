@@ -23,6 +23,7 @@ from emx.window import Column, Layout, Pixels, Window, window_traces
 
 BLOCK = 4  # outputs; of a depthwise convolution also channels
 _WIDE = 1 << 62  # of sums of 64 bits
+_COST = {1: 4, 2: 3, 4: 6}  # instructions of a product, by the bytes of an element
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Conv2dMixed(Op):
             scratch_bytes=0 if linear else prod(w.shape[2:]) * part[0] * size,
             overlap={"x": self._trace(x, part, BLOCK if linear else part[1], len(w), size)},
             types={"w": "uint8_t", "q": "int32_t"},
+            cost=_COST[size] * self.macs(node),
         )  # fmt: skip
 
     def _trace(self, x: Layout, part: tuple[int, int], step: int, outputs: int, size: int) -> Trace:

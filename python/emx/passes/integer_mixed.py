@@ -22,11 +22,12 @@ _BITS = 25  # of multipliers, the largest of an output
 _MOST_SHIFT = 55
 
 
-def is_mixed(r: Rewriter, weight: Value, x: Quant) -> bool:
-    """Whether an integer layer is a Conv2dMixed: by its image, or its weights."""
-    grid = r.grids.get(weight.name)
-    if x.dtype is DType.S16:
-        return True
+def is_mixed(r: Rewriter, node: Node, x: Quant) -> bool:
+    """Whether an integer layer is a Conv2dMixed: by its image, or its weights. Those of 4 bits are
+    int8 too, where something is added to the sums."""
+    grid = r.grids.get(node.inputs[1].name)
+    if x.dtype is DType.S16 or len(node.inputs) > 3:
+        return x.dtype is DType.S16
     narrow = grid is not None and bits_of(grid.units) == 4 and bool(np.any(grid.units))
     return narrow or _grouped(grid)
 

@@ -102,7 +102,7 @@ def _conv2d(s: Site) -> list[Node]:
     x, w, b, *rest = s.node.inputs
     image, q = s.quantised(x)
     y = narrowed(s.y, op.lo, op.hi)
-    if is_mixed(s.r, w, q):
+    if is_mixed(s.r, s.node, q):
         return mixed_conv2d(s, image, q, y)
     skip = [s.quantised(v) for v in rest]
     direct = skip[0][1] if skip else None
@@ -123,7 +123,7 @@ def _linear(s: Site) -> list[Node]:
     x, w, b, *rest = s.node.inputs
     row, q = s.quantised(x)
     y = narrowed(s.y, op.lo, op.hi)
-    if is_mixed(s.r, w, q):
+    if is_mixed(s.r, s.node, q):
         return mixed_linear(s, row, q, y)
     if not rest:
         return [s.last(LinearS8(q, y, y.lo, y.hi), row, *weighted(s.r, w, b, q, y))]
