@@ -18,7 +18,7 @@ def groups(offered: Offer, *, fed: bool) -> Iterator[Group]:
     rows = _rows(offered, fed=fed)
     planes = _planes(offered) if fed else 0
     for n in range(1 if fed else 2, len(rows) + 1):
-        if _ends(offered, rows, n):
+        if _ends(offered, rows, n, fed=fed):
             yield Group(tuple(rows[:n]), planes)
 
 
@@ -83,14 +83,13 @@ def _by_rows(offered: Offer, node: Node) -> Node:
     return replace(node, op=replace(op, channels_first=False), inputs=(image, *node.inputs[1:]))
 
 
-def _ends(offered: Offer, rows: list[Rows], n: int) -> bool:
+def _ends(offered: Offer, rows: list[Rows], n: int, *, fed: bool) -> bool:
     """Whether the last of the first n layers makes what the others need of them, and nothing else
-    does; what accumulates can only be the last."""
+    does, nor an input that comes in row by row; what accumulates can only be the last."""
     graph = offered.graph
-    inside = {layer.name for layer in offered.layers[:n]}
-    used = {v.name for v in graph.outputs}
-    used |= {v.name for u in graph.nodes if u.output.name not in inside for v in u.inputs}
-    return all(
-        layer.name not in used and not r.accumulates
-        for layer, r in zip(offered.layers[: n - 1], rows, strict=False)
-    )
+    others = [v for layer in offered.layers[n:] for v in layer.node.inputs]
+    read = {offered.places.get(v.name, Place(v.name)).root for v in (*others, *graph.outputs)}
+    inside = {layer.name for layer in offered.layers[: n - 1]}
+    if fed:
+        inside |= {v.name for v in graph.inputs}
+    return inside.isdisjoint(read) and not any(r.accumulates for r in rows[: n - 1])
