@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -81,6 +82,31 @@ def test_int8_beside_float(examples: Path) -> None:
     for what, least in (("flash, bytes", 2), ("RAM, bytes", 2.5), ("instructions a digit", 1.3)):
         floats, int8 = figures[what]
         assert floats > least * int8, what
+
+
+def test_worth_on_a_data_set(examples: Path) -> None:
+    """What emx verify says of the held-out images, on the host and on a board."""
+    here = examples / "firmware"
+    quantise = ("--quantize", "int8", "--calibration", here / "calibration.npz")
+    command = ("-m", "emx", "verify", here / "model.pt2", *quantise, "--dataset")
+    options = ("--target", "mps2-an386", "--samples", "50", "--json")
+    done = subprocess.run(
+        [sys.executable, *map(str, (*command, here / "held_out.npz", *options))],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    report = json.loads(done.stdout)["dataset"]
+    scores = {s["who"]: s for s in report["scores"]}
+    assert [s["samples"] for s in scores.values()] == [360, 360, 360, 50]
+    floats, quantised, host, board = (s["accuracy"] for s in scores.values())
+    assert list(scores)[2:] == ["C on host", "C on mps2-an386"]
+    assert floats > 0.97 and floats - host <= 0.005 and board > 0.95
+    assert abs(host - quantised) <= 1 / 360
+    assert {n["module"] for n in report["layers"]} == {"conv1", "conv2", "fc"}
+    noise = [n["sqnr_db"] for n in report["layers"]]
+    assert noise == sorted(noise) and noise[0] > 30
+    assert all(n["own_sqnr_db"] >= n["sqnr_db"] - 0.1 for n in report["layers"])
+    assert report["advice"] is None
 
 
 @pytest.mark.parametrize("board", board_names())
