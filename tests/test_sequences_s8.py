@@ -154,6 +154,32 @@ def test_recurrent_nets_read_digits_as_well(kind: str, folder: Path) -> None:
     assert right > 0.8 and ours > right - 0.02
 
 
+class Step(nn.Module):
+    """Takes its state and gives it back."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.layer(x, h)
+        y, state = y if isinstance(y, tuple) else (y, y)
+        return self.head(y), state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layer", "steps"), [(nn.GRU(8, 16), (1,)), (nn.GRUCell(8, 16), ())])
+def test_a_state_has_one_scale(layer: nn.Module, steps: tuple[int, ...], tmp_path: Path) -> None:
+    """What a call gives the next one takes."""
+    torch.manual_seed(0)
+    x, h = torch.randn(32, *steps, 1, 8), torch.rand(32, *steps, 1, 16) * 2 - 1
+    np.savez(tmp_path / "c.npz", x=x.numpy(), h=h.numpy())
+    program = torch.export.export(Step(layer).eval(), (x[0], h[0]))
+    graph = optimised(emx.export(program, quantize="int8", calibration=tmp_path / "c.npz"))
+    assert graph.float_layers == () and len(ops(graph, RecurrentS8)) == 1
+    assert graph.quants[graph.inputs[1].name] == graph.quants[graph.outputs[1].name]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_c_is_the_twin(machine: str, folder: Path, tmp_path: Path) -> None:

@@ -209,6 +209,9 @@ class Kinds:
                 self.operands[node] = ()
         elif name in _MOVES:
             self.operands[node] = self.moves[node] = varying
+        elif name == "gru_cell":
+            self.operands[node] = tuple(i for i in node.args[:2] if i in varying)
+            self.moves[node] = tuple(i for i in node.args[1:2] if i in varying)
         elif name in _OWN or (name in WEIGHTED and is_constant(node.args[1])):
             self.operands[node] = varying
         elif name in _PRODUCTS | _SUMS and len(floats) == 2 and node.kwargs.get("alpha", 1) == 1:
