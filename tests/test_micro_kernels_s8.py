@@ -146,11 +146,18 @@ static void dots(int32_t depth)
     }
 }
 
-static void copy(int32_t n)
+static void copy(int32_t n) // < 32
 {
     emx_copy_s8(y[0] + n %% 4, x + n %% 3, n);
     generic_copy_s8(y[1] + n %% 4, x + n %% 3, n);
     check("copy_s8", y[0], y[1], sizeof y[0]);
+    uint16_t offsets[32];
+    for (int i = 0; i < 32; i++) {
+        offsets[i] = (uint16_t)uniform(0, 2 * DEPTH);
+    }
+    emx_gather_s8(y[0], x + 1, offsets, n);
+    generic_gather_s8(y[1], x + 1, offsets, n);
+    check("gather_s8", y[0], y[1], (size_t)n);
 }
 
 int main(void)

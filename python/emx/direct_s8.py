@@ -82,6 +82,7 @@ class Direct:
             "out_h": out[0], "out_w": out[1], "out_c": outputs, **self.window.params(),
             "groups": self.groups, "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "pixels": pixels, "depth": layer.depth, "contiguous": int(self._contiguous),
+            "gather": int(self._gathers(target)),
             "inside": int(not any(self.window.pad)), "runs": int(runs), **layer.how,
             "flip": 128 * self.unsigned, "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
@@ -121,6 +122,14 @@ class Direct:
         x = self.x
         return x.col == x.channels and x.chan == self.window.dilation[1] == self.groups == 1
 
+    def _gathers(self, target: Target) -> bool:
+        """Whether a window has many short runs for whose elements a table of offsets is faster."""
+        x, taps = self.x, self.window.kernel[0] * self.window.kernel[1]
+        run = x.channels // self.groups * (self.window.kernel[1] if self._contiguous else 1)
+        last = self.window.reach(0) * x.row + self.window.reach(1) * x.col + x.channels * x.chan
+        short = x.chan != 1 or (taps > 1 and run <= _SHORT)
+        return target.dot == "mve" and short and last < 1 << 16
+
     def _skip_params(self) -> tuple[int, ...]:
         if isinstance(self.skip, AddS8):
             return self.skip.params()
@@ -146,9 +155,11 @@ class Direct:
         if pixels == 2 and staged == 4:
             zeros = self.x.channels // self.groups if any(self.window.pad) else 0
             size += zeros if runs else 2 * depth
+        size += 2 * depth if params["gather"] else 0
         return size + (pixels * outputs // self.groups if isinstance(self.skip, AddS8) else 0)
 
 
+_SHORT = 16  # bytes
 _MODES = {AddS8: "_add", DirectSkip: "_direct", type(None): ""}
 
 _TYPES = {False: {}, True: {"x": "uint8_t"}}
@@ -163,4 +174,4 @@ _COSTS = {
 _ADD = 35  # and to add the skip to an output
 
 # Constants of every instance.
-_KEY = ("pixels", "contiguous", "inside", "runs", "tail", "twice", "words", "wide")
+_KEY = ("pixels", "contiguous", "gather", "inside", "runs", "tail", "twice", "words", "wide")

@@ -28,6 +28,16 @@ EMX_INLINE int32_t emx_weight_at_s8(int32_t k, int32_t o)
 EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n) { memcpy(to, x, (size_t)n); }
 #endif
 
+#ifndef EMX_HAVE_gather_s8
+// to[k] = x[offsets[k]] for k < n; `to` has room for a multiple of EMX_DEPTH
+EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offsets, int32_t n)
+{
+    for (int32_t k = 0; k < n; k++) {
+        to[k] = x[offsets[k]];
+    }
+}
+#endif
+
 #ifndef EMX_HAVE_stage_2_s8
 // Inputs [at, at + n) of both pixels of a pair; if EMX_STAGED is 4, `at` and n are multiples of 4.
 EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const int8_t *x0,

@@ -22,6 +22,19 @@ EMX_INLINE void emx_copy_s8(int8_t *to, const int8_t *x, int32_t n)
                      : "lr", "d0", "d1", "memory");
 }
 
+#define EMX_HAVE_gather_s8
+EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offsets, int32_t n)
+{
+    __asm__ volatile("wlstp.16 lr, %3, 2f\n"
+                     "1:\n\t"
+                     "vldrh.u16 q1, [%1], #16\n\tvldrb.u16 q0, [%2, q1]\n\t"
+                     "vstrb.16 q0, [%0], #8\n\tletp lr, 1b\n"
+                     "2:"
+                     : "+r"(to), "+r"(offsets)
+                     : "r"(x), "r"(n)
+                     : "lr", "d0", "d1", "d2", "d3", "memory");
+}
+
 // Sixteen inputs of two pixels by four outputs: 128 products. Sums: r0, r2, r4, r6 of the first pixel,
 // r8, r10, r12, lr of the second; this instruction wants even registers. r9 and r11 walk along the
 // pixels, r3 along the weights. `mac` is vmladav to begin sums, vmladava to go on.

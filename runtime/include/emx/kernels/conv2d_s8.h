@@ -15,6 +15,7 @@
 //   EMX_STAGED*depth if `pixels` is 2, else depth
 //   if EMX_STAGED is 4 and `pixels` 2: 2*depth for windows before they are widened, unless `runs`;
 //   with `runs`, unless `inside`, C bytes that are x_zero
+//   2*depth if `gather`: where the inputs of a window lie
 //   pixels*out_c/groups if a skip is added to the result
 // Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by group:
 // reads the windows of the tile, then writes its outputs, each just after the skip that it reads.
@@ -39,6 +40,7 @@ typedef struct {
     int32_t pixels;
     int32_t depth;
     int32_t contiguous; // 1: the taps of a row of the window are one run of memory
+    int32_t gather;     // 1: what is inside the image is gathered by a table of offsets
     int32_t inside;     // 1: no window reaches beyond the image
     int32_t runs;  // 1: C is a multiple of 4, EMX_STAGED 4: pairs are widened from x as it lies
     int32_t tail;  // out_c / groups % 4
@@ -53,10 +55,12 @@ typedef struct {
 
 enum { EMX_CONV2D_PLAIN, EMX_CONV2D_ADD, EMX_CONV2D_DIRECT };
 
-// A window: the group's first channel of the pixel (0, 0) of its image, and its corner.
+// A window: the group's first channel of the pixel (0, 0) of its image, and its corner; `offsets`
+// of its inputs from there, if `gather`.
 typedef struct {
     const int8_t *x;
     int32_t iy, ix;
+    const uint16_t *offsets;
 } emx_conv2d_at_s8_t;
 
 // The taps of one axis inside the image.
@@ -99,17 +103,19 @@ EMX_INLINE void emx_conv2d_window_s8(const emx_conv2d_s8_t *p, const emx_conv2d_
     if (ky.first > 0 || ky.last < p->kernel_h || kx.first > 0 || kx.last < p->kernel_w) {
         memset(to, p->x_zero ^ p->flip, (size_t)(p->kernel_h * row));
     }
-    for (int32_t i = ky.first; i < ky.last; i++) {
-        if (p->contiguous && kx.first < kx.last) {
-            emx_copy_s8(to + i * row + kx.first * depth, emx_conv2d_tap_s8(p, at, i, kx.first),
-                        (kx.last - kx.first) * depth);
+    const int8_t *x = emx_conv2d_tap_s8(p, at, ky.first, kx.first);
+    int8_t *first = to + ky.first * row + kx.first * depth;
+    for (int32_t i = ky.first; i < ky.last && kx.first < kx.last; i++) {
+        if (p->contiguous) {
+            emx_copy_s8(first, x, (kx.last - kx.first) * depth);
         }
-        for (int32_t k = kx.first; k < kx.last && !p->contiguous; k++) {
-            const int8_t *const tap = emx_conv2d_tap_s8(p, at, i, k);
+        for (int32_t k = 0; k < kx.last - kx.first && !p->contiguous; k++) {
             for (int32_t c = 0; c < depth; c++) {
-                to[i * row + k * depth + c] = tap[c * p->x_chan];
+                first[k * depth + c] = x[k * p->dilation_w * p->x_col + c * p->x_chan];
             }
         }
+        x += p->dilation_h * p->x_row;
+        first += row;
     }
     if (p->flip) {
         emx_conv2d_flip_s8(to, p->kernel_h * row);
@@ -139,20 +145,51 @@ EMX_INLINE void emx_conv2d_runs_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at
     }
 }
 
+// Whether the windows of two pixels lie inside the image.
+EMX_INLINE bool emx_conv2d_within_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at)
+{
+    const int32_t last_y = at->iy + (p->kernel_h - 1) * p->dilation_h;
+    const int32_t last_x = at->ix + p->stride_w + (p->kernel_w - 1) * p->dilation_w;
+    return p->inside || (at->iy >= 0 && last_y < p->in_h && at->ix >= 0 && last_x < p->in_w);
+}
+
+// Two windows as bytes, to[2][depth].
+EMX_INLINE void emx_conv2d_windows_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
+                                      int8_t *to)
+{
+    const int32_t row = p->kernel_w * p->in_c / p->groups, next = p->stride_w * p->x_col;
+    const int8_t *x = emx_conv2d_tap_s8(p, at, 0, 0);
+    if ((p->gather || p->contiguous) && emx_conv2d_within_s8(p, at)) {
+        for (int32_t i = 0; i < p->kernel_h && !p->gather; i++) {
+            emx_copy_s8(to + i * row, x, row);
+            emx_copy_s8(to + p->depth + i * row, x + next, row);
+            x += p->dilation_h * p->x_row;
+        }
+        if (p->gather) {
+            emx_gather_s8(to, x, at->offsets, p->kernel_h * row);
+            emx_gather_s8(to + p->depth, x + next, at->offsets, p->kernel_h * row);
+        }
+        if (p->flip) {
+            emx_conv2d_flip_s8(to, p->depth + p->kernel_h * row);
+        }
+        return;
+    }
+    const emx_conv2d_at_s8_t second = {at->x, at->iy, at->ix + p->stride_w, at->offsets};
+    emx_conv2d_window_s8(p, at, to);
+    emx_conv2d_window_s8(p, &second, to + p->depth);
+}
+
 EMX_INLINE void emx_conv2d_pair_s8(const emx_conv2d_s8_t *p, const emx_conv2d_at_s8_t *at,
                                    int8_t *pair)
 {
     int8_t *const beyond = pair + EMX_STAGED * p->depth;
     if (p->runs) {
         emx_conv2d_runs_s8(p, at, beyond, pair);
-        return;
-    }
-    int8_t *const bytes = EMX_STAGED == 2 ? pair : beyond;
-    const emx_conv2d_at_s8_t second = {at->x, at->iy, at->ix + p->stride_w};
-    emx_conv2d_window_s8(p, at, bytes);
-    emx_conv2d_window_s8(p, &second, bytes + p->depth);
-    if (EMX_STAGED != 2) {
-        emx_stage_2_s8(pair, p->depth, 0, bytes, bytes + p->depth, p->depth);
+    } else if (EMX_STAGED == 2) {
+        emx_conv2d_windows_s8(p, at, pair);
+    } else {
+        emx_conv2d_windows_s8(p, at, beyond);
+        emx_stage_2_s8(pair, p->depth, 0, beyond, beyond + p->depth, p->depth);
     }
 }
 
@@ -191,7 +228,8 @@ EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, const emx
     int8_t *const sums = scratch + p->pixels * p->depth +
                          (!p->runs    ? 4 * pair
                           : p->inside ? 2 * pair
-                                      : 2 * pair + inner);
+                                      : 2 * pair + inner) +
+                         (p->gather ? 2 * p->depth : 0);
     for (int32_t g = 0; g < p->groups; g++) {
         if (pixels == 2) {
             emx_conv2d_pair_s8(p, &at, scratch);
@@ -207,6 +245,19 @@ EMX_INLINE void emx_conv2d_tile_s8(const emx_conv2d_s8_t *p, int mode, const emx
     }
 }
 
+// The table of emx_gather_s8.
+EMX_INLINE void emx_conv2d_offsets_s8(const emx_conv2d_s8_t *p, uint16_t *offsets)
+{
+    for (int32_t i = 0; i < p->kernel_h; i++) {
+        for (int32_t k = 0; k < p->kernel_w; k++) {
+            const int32_t tap = i * p->dilation_h * p->x_row + k * p->dilation_w * p->x_col;
+            for (int32_t c = 0; c < p->in_c / p->groups; c++) {
+                *offsets++ = (uint16_t)(tap + c * p->x_chan);
+            }
+        }
+    }
+}
+
 EMX_INLINE void emx_conv2d_rows_s8(const emx_conv2d_s8_t *p, int mode, const int8_t *x,
                                    const int8_t *skip, const int8_t *w, const int32_t *q,
                                    int8_t *scratch, int8_t *y)
@@ -217,9 +268,13 @@ EMX_INLINE void emx_conv2d_rows_s8(const emx_conv2d_s8_t *p, int mode, const int
     if (p->runs && !p->inside) {
         memset(scratch + EMX_STAGED * p->depth, p->x_zero, (size_t)(p->in_c / p->groups));
     }
+    uint16_t *const offsets = (uint16_t *)(void *)(scratch + p->pixels * p->depth);
+    if (p->gather) {
+        emx_conv2d_offsets_s8(p, offsets);
+    }
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t oy = 0; oy < p->out_h; oy++) {
-            emx_conv2d_at_s8_t at = {x, oy * p->stride_h - p->pad_top, -p->pad_left};
+            emx_conv2d_at_s8_t at = {x, oy * p->stride_h - p->pad_top, -p->pad_left, offsets};
             int32_t left = p->out_w;
             while (left > 0) {
                 const int32_t pixels = p->pixels == 2 && left > 1 ? 2 : 1;
