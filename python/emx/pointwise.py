@@ -16,7 +16,7 @@ import numpy as np
 from emx.builder import Builder, Lowering, promoted
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel, Rows, Scalar, Trace, Wishes
-from emx.rows import elementwise_rows
+from emx.rows import same_rows
 from emx.scalars import TABLE, Call, bare
 from emx.target import Target
 
@@ -72,7 +72,7 @@ class Pointwise(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        return elementwise_rows(node, constants, target, wishes)
+        return same_rows(node, constants, target, wishes)
 
 
 def _scalar(expr: Call, names: tuple[str, ...], types: list[DType], y: DType) -> Scalar:

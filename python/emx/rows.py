@@ -72,20 +72,20 @@ def image_rows(
     return Rows((row,), {"x": Span(height)}, height, accumulates=True)
 
 
-def elementwise_rows(
+def same_rows(
     node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
 ) -> Rows | None:
-    """Of an operator that makes each element from one of each input, which has y's shape, or is
-    a constant that is the same for all rows."""
+    """Of an operator that makes a row from the same row of each input; constants are the same for
+    all rows."""
     y = node.output.type.dims
-    same = [v.name in constants and (v.type.rank < 3 or v.type.dims[-3] == 1) for v in node.inputs]
-    fits = all(s or v.type.dims == y for v, s in zip(node.inputs, same, strict=True))
+    fixed = [v.name in constants and (v.type.rank < 3 or v.type.dims[-3] == 1) for v in node.inputs]
+    fits = all(f or v.type.dims[:-2] == y[:-2] for v, f in zip(node.inputs, fixed, strict=True))
     if len(y) != 4 or y[0] != 1 or not fits:
         return None
-    inputs = tuple(v if s else _cut(v, 1, 1) for v, s in zip(node.inputs, same, strict=True))
+    inputs = tuple(v if f else _cut(v, 1, 1) for v, f in zip(node.inputs, fixed, strict=True))
     row = Node(node.op, inputs, (_cut(node.output, 1, 1),), node.origin)
     kernels = node.op.kernels_for(row, constants, target, wishes)
-    spans = {k: Span(y[1]) for k, i in kernels[0].inputs.items() if not same[i]}
+    spans = {k: Span(y[1]) for k, i in kernels[0].inputs.items() if not fixed[i]}
     return Rows(kernels, spans, y[1])
 
 

@@ -15,7 +15,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Param, Rows, Trace, Wishes
 from emx.pointwise import broadcast, collapse, right_aligned
 from emx.quant import MAX_SHIFT, Multiplier, Quant, requantise
-from emx.rows import elementwise_rows
+from emx.rows import same_rows
 from emx.sample import Q, Sample
 from emx.target import Target
 
@@ -85,7 +85,7 @@ class BinaryS8(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        return elementwise_rows(node, constants, target, wishes)
+        return same_rows(node, constants, target, wishes)
 
     def _rule(self) -> dict[str, Param]:
         if self.kind != "mul":

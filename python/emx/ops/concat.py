@@ -12,8 +12,10 @@ import numpy as np
 
 from emx.builder import Builder, Lowering, axis_of, promoted
 from emx.ir import Array, Node, Op, TensorType, Unsupported, Value
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Rows, Wishes
+from emx.rows import same_rows
 from emx.sample import B, I, Sample, X
+from emx.target import Target
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Concat(Op):
             key=("inputs",),
             array=True,
         )
+
+    def rows(
+        self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
+    ) -> Rows | None:
+        return same_rows(node, constants, target, wishes) if self.axis > 1 else None
 
 
 def lower_cat(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:

@@ -18,7 +18,7 @@ from emx.ir import Array, DType, Node, Op, TensorType, Unsupported, Value
 from emx.kernel import Kernel, Rows, Wishes
 from emx.pointwise import Pointwise
 from emx.quant import Grid, Quant
-from emx.rows import elementwise_rows
+from emx.rows import same_rows
 from emx.sample import I, P, Sample, T, X
 from emx.scalars import Call
 from emx.target import Target
@@ -52,7 +52,7 @@ class Quantize(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        return elementwise_rows(node, constants, target, wishes)
+        return same_rows(node, constants, target, wishes)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Dequantize(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        return elementwise_rows(node, constants, target, wishes)
+        return same_rows(node, constants, target, wishes)
 
 
 def lower_quantize(b: Builder, x: Value, *arguments: Any) -> Value:

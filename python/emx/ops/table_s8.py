@@ -13,7 +13,7 @@ from emx.builder import Lowering
 from emx.ir import Array, DType, Node, Op, TensorType
 from emx.kernel import Kernel, Rows, Trace, Wishes
 from emx.quant import Quant
-from emx.rows import elementwise_rows
+from emx.rows import same_rows
 from emx.sample import Q, Sample
 from emx.target import Target
 
@@ -64,7 +64,7 @@ class TableS8(Op):
     def rows(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Rows | None:
-        return elementwise_rows(node, constants, target, wishes)
+        return same_rows(node, constants, target, wishes)
 
 
 ATEN: dict[str, Lowering] = {}
