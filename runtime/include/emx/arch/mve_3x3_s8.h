@@ -23,7 +23,7 @@ typedef struct {
     int32_t left;               // results of a row outside the loop
     int32_t rounds;             // of the loop
     int32_t used, x_step;       // pixels of a row of x, eight of them
-    uint32_t offsets[2][4];     // of two rows of results; of one, or of four results of a row
+    uint32_t offsets[2][4];     // of two rows of results; of one, or of results 0, 2, 1, 3 of a row
     uint16_t from[8], to[8];    // of eight pixels in x, and in the ring
 } emx_3x3_s8_t;
 
@@ -106,7 +106,7 @@ EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, int8_t *scratc
     const bool by_two = emx_3x3_by_two_s8(p);
     const uint32_t col = (uint32_t)p->y_col, row = (uint32_t)p->y_row;
     const uint32x4_t rows = {0, col, row, row + col};
-    const uint32x4_t one = {0, col, by_two ? 0 : 2 * col, by_two ? col : 3 * col};
+    const uint32x4_t one = {0, by_two ? col : 2 * col, by_two ? 0 : col, by_two ? col : 3 * col};
     const uint16x8_t index = vidupq_n_u16(0, 1);
     q->step = by_two ? 2 * p->y_col : 4 * p->y_col;
     q->left = by_two ? p->out_w % 2 : p->out_w % 4;
