@@ -30,7 +30,7 @@ EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offse
                      "vldrh.u16 q1, [%1], #16\n\tvldrb.u16 q0, [%2, q1]\n\t"
                      "vstrb.16 q0, [%0], #8\n\tletp lr, 1b\n"
                      "2:"
-                     : "+r"(to), "+r"(offsets)
+                     : "+l"(to), "+r"(offsets) // narrowing stores take lower registers only
                      : "r"(x), "r"(n)
                      : "lr", "d0", "d1", "d2", "d3", "memory");
 }
