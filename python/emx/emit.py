@@ -33,7 +33,7 @@ from emx.kernel import Kernel, Scalar
 from emx.options import Options
 from emx.program import ALIGN, Buffer, Instance, Plan, Program, Step, padded
 from emx.report import manifest, summary, table
-from emx.target import Tile
+from emx.target import Target, Tile
 from emx.testdata import of_steps, test_tables, vector_blob
 from emx.twin import Expected
 
@@ -154,8 +154,7 @@ def _context(
         "version_minor": minor,
         "target": program.target.name,
         "requires": program.target.conditions,
-        "tile": None if program.target.tile == Tile() else program.target.tile,
-        "dot": _dot(program.target.dot, instances),
+        **_packing(program.target, instances),
         "summary": summary(facts),
         "table": [comment(line) for line in table(plan)],
         "model_hash": facts["model_hash"],
@@ -191,10 +190,13 @@ def _context(
     }
 
 
-def _dot(dot: str, instances: Sequence[Instance]) -> str:
-    """How weights of int8 are packed, "DSP" or "MVE", if there are any and it is special."""
-    packed = any(i.kernel.header.endswith("_s8") for i in instances)
-    return dot.upper() if packed and dot != "generic" else ""
+def _packing(target: Target, instances: Sequence[Instance]) -> dict[str, Any]:
+    """What generated C says of how weights are packed, where that is not as for any target."""
+    integer = any(i.kernel.header.endswith("_s8") for i in instances)
+    return {
+        "tile": None if target.tile == Tile() else target.tile,
+        "dot": target.dot.upper() if integer and target.dot != "generic" else "",
+    }
 
 
 def _signature(plan: Plan, options: Options, suffix: str, *first: str) -> str:
