@@ -13,7 +13,7 @@ import torch
 
 from emx.axis import Axis
 from emx.fixed import log2, reciprocal, rsqrt
-from emx.ir import Array
+from emx.ir import Array, Unsupported
 from emx.ops.concat import Concat
 from emx.ops.conv3d import Conv3d
 from emx.ops.conv3d_s8 import Conv3dS8
@@ -27,6 +27,7 @@ from emx.ops.resample import Resample
 from emx.ops.softmax_s8 import SoftmaxS8, powers_of
 from emx.ops.table_s8 import TableS8, table_of
 from emx.quant import Quant, multipliers
+from emx.target import find_target
 from emx.view import View
 from twins import MACHINES, Case, overlap_cases, run_cases, s8
 
@@ -106,6 +107,7 @@ SOFTMAXES = [
     softmax_case("softmax_5", 0.3, 0, 4000, low=120, y=Quant(1e-5, -100)),
     softmax_case("softmax_6", 0.05, 1, 40, 33, y=Quant(0.003, -7, lo=-60, hi=110)),
     softmax_case("softmax_7", 0.1, -1),
+    softmax_case("softmax_8", 0.1, 0, 0, 3),
     softmax_case("log_softmax_0", 0.1, 0, 1, y=WIDE, log=True),
     softmax_case("log_softmax_1", 0.1, 1, 5, 12, y=WIDE, log=True),
     softmax_case("log_softmax_2", 0.02, 1, 2, 10, 3, y=Quant(0.04, 127), log=True),
@@ -294,6 +296,33 @@ def test_fixed_point_functions() -> None:
     assert off.min() >= -1e-6 and off.max() < 1.1
     n = n >> R.integers(0, 2, n.shape)
     assert np.abs(rsqrt(n) * np.sqrt(n) / 2**46 - 1).max() < 2**-24
+
+
+REFUSED = [
+    (softmax_case("fine", 0.1, 0, 5, y=Quant(1e-9)), "a softmax in steps of 1e-09"),
+    (softmax_case("log_fine", 9.0, 0, 5, y=Quant(1e-9), log=True), "a softmax in steps of 1e-09"),
+    (
+        reduce_case("scattered", "sum", (0, 2, 4, 6, 8), 2, 2, 2, 2, 2, 2, 2, 2, 2),
+        "a reduction over scattered axes",
+    ),
+    (reduce_case("empty", "mean", (0,), 0, 3), "a reduction of 0 int8 elements"),
+    (norm_case("norm_fine", NORM, Quant(1e-9), 3, 8), "a norm over 8 elements from steps of 0.05"),
+    (norm_case("norm_eps", Quant(1e-9), WIDE, 3, 8, eps=1.0), "a norm over 8 elements"),
+    (norm_case("norm_long", NORM, WIDE, 1, 1 << 17), "a norm over 131072 elements"),
+    (matmul_case("deep", (1, 40000), (40000, 1), WIDE), "sums of 40000 products may overflow"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "words"), REFUSED, ids=[c.name for c, _ in REFUSED])
+def test_what_might_overflow_is_refused(case: Case, words: str) -> None:
+    graph = case.graph()
+    with pytest.raises(Unsupported, match=words):
+        case.op.kernel_for(graph.nodes[0], graph.constants, find_target("generic"))
+
+
+def test_matrices_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Unsupported, match="have no product"):
+        matmul_case("odd", (2, 3), (4, 5), WIDE).graph()
 
 
 COMPUTED = [*SOFTMAXES, *REDUCTIONS, *NORMS, *PRODUCTS, *CONVOLUTIONS]

@@ -86,6 +86,7 @@ class SoftmaxS8(Op):
             )
         dims = node.output.type.dims or (1,)
         outer, length, inner = prod(dims[: self.axis]), dims[self.axis], prod(dims[self.axis + 1 :])
+        outer = outer if length else 0
         return Kernel(
             header="softmax_s8",
             function="emx_log_softmax_s8" if self.log else "emx_softmax_s8",
