@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from emx.ir import Array
-from emx.kernel import Kernel
+from emx.kernel import Kernel, Wishes
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.quant import Quant
 from emx.window import Window
@@ -193,6 +193,22 @@ def test_without_optimisation(tmp_path: Path, machine: str) -> None:
     """Assembly finds its registers."""
     few = {name: LAYERS[name] for name in ("same", "strides", "odd", "tall")}
     lines = run_kernels(few, tmp_path, machine, "-O0")
+    assert not [line for line in lines if not line.endswith("good")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_compact_parameters(tmp_path: Path, machine: str) -> None:
+    """Optimised for size: 7 bytes a channel; 8 where a bias needs more than 24 bits."""
+    w, b, m, shift = LAYERS["same"].constants
+    b = np.append(b[:-1], np.int32(1 << 24))
+    large = replace(LAYERS["same"], constants=(w, b, m, shift))
+    layers = {name: LAYERS[name] for name in ("same", "tall", "five")} | {"large": large}
+    wishes = Wishes(optimize="size")
+    words = {name: k.params["words"] for name, of in layers.items()
+             for k in of.kernels("cortex-m4", wishes)}  # fmt: skip
+    assert words == {"same": 7, "tall": 7, "five": 7, "large": 8}
+    lines = run_kernels(layers, tmp_path, machine, *MACHINES[machine], wishes=wishes)
     assert not [line for line in lines if not line.endswith("good")]
 
 

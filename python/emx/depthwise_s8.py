@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emx.ir import Array
-from emx.kernel import Kernel, Offsets, Param, Trace
-from emx.packing_s8 import BLOCK, Weighted
+from emx.kernel import Kernel, Offsets, Param, Trace, Wishes
+from emx.packing_s8 import BLOCK, Weighted, compacted
 from emx.quant import Quant, left_shifts
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
@@ -38,17 +38,18 @@ class Depthwise:
         columns = window.out(x.height, x.width)[1]
         return Depthwise(window, x, quant, y, lo, hi, columns * x.channels, x.channels)
 
-    def kernels(self, layer: Weighted, target: Target) -> Sequence[Kernel]:
-        """The candidates, the fastest first; none where the target has none."""
-        quick = self.quick(layer)
+    def kernels(self, layer: Weighted, target: Target, wishes: Wishes) -> Sequence[Kernel]:
+        """The candidates, the fastest first; none where the target has none. To save weights,
+        parameters are compact where they are read once: channel by channel."""
+        quick, compact = self.quick(layer), wishes.optimize == "size"
         plane = _PLANES[target.dot](self, quick)
-        found = [self._by_channel(layer, plane, "rows")] if plane.fits else []
+        found = [self._by_channel(layer, plane, "rows", compact)] if plane.fits else []
         flipped = self._flipped()
         plane = _PLANES[target.dot](flipped, quick)
         if plane.fits and min(self.out) > 1:
             turned = replace(layer, w=layer.w.swapaxes(2, 3))
-            found.append(flipped._by_channel(turned, plane, "columns"))
-        if self.x.chan == 1:
+            found.append(flipped._by_channel(turned, plane, "columns", compact))
+        if self.x.chan == 1 and not (found and compact):
             found.append(self._by_pixel(layer, target))
         return sorted(found, key=lambda k: k.cost)
 
@@ -79,17 +80,20 @@ class Depthwise:
         image = Layout(x.batch, x.width, x.height, x.channels, x.col, x.row, x.chan)
         return replace(self, window=window, x=image, y_row=self.y_col, y_col=self.y_row)
 
-    def _kernel(self, layer: Weighted, function: str, variant: str) -> Kernel:
+    def _kernel(
+        self, layer: Weighted, function: str, variant: str, *, compact: bool = False
+    ) -> Kernel:
         x, quick = self.x, self.quick(layer)
         q, wide = layer.params()
+        q = compacted(q) if compact and not wide else q
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
             "out_h": self.out[0], "out_w": self.out[1], **self.window.params(),
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "y_row": self.y_row, "y_col": self.y_col,
-            "tail": x.channels % BLOCK, "quick": int(quick), "folded": int(_folded(layer)),
-            "wide": int(wide), "x_zero": self.quant.zero, "zero": self.y.zero,
-            "lo": self.lo, "hi": self.hi,
+            "tail": x.channels % BLOCK, "words": q.shape[-1], "quick": int(quick),
+            "folded": int(_folded(layer)), "wide": int(wide), "x_zero": self.quant.zero,
+            "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         return Kernel(
             header="dwconv2d_s8",
@@ -102,9 +106,9 @@ class Depthwise:
             variant=variant,
         )
 
-    def _by_channel(self, layer: Weighted, plane: _Plane, variant: str) -> Kernel:
+    def _by_channel(self, layer: Weighted, plane: _Plane, variant: str, compact: bool) -> Kernel:
         return replace(
-            self._kernel(layer, "emx_dwconv2d_s8", variant),
+            self._kernel(layer, "emx_dwconv2d_s8", variant, compact=compact),
             scratch_bytes=plane.scratch,
             overlap={"x": self._channel_trace(plane.rows)},
             cost=plane.cost,
@@ -266,7 +270,8 @@ _DIRECT = {"generic": 25, "dsp": 12, "mve": 7}
 
 # Constants of every instance, and of those that are not quick.
 _KEY = (
-    "kernel_h", "kernel_w", "dilation_h", "dilation_w", "tail", "quick", "folded", "wide",
+    "kernel_h", "kernel_w", "dilation_h", "dilation_w", "tail", "words", "quick", "folded",
+    "wide",
     "lo", "hi",
 )  # fmt: skip
 _KEY_WINDOW = ("stride_h", "stride_w")

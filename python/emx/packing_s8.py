@@ -99,7 +99,7 @@ class Weighted:
         twice = not wide and self.twice(groups, target)
         q, wide = self.params(groups, wide=wide, twice=twice)
         if compact and not wide:
-            q = _compact(self.params(groups)[0])
+            q = compacted(self.params(groups)[0])
         w = pack_weights(self.w, groups, target, twice=twice)
         tail = len(self.w) // groups % BLOCK
         how = {"tail": tail, "twice": int(twice), "words": q.shape[-1], "wide": int(wide)}
@@ -116,7 +116,7 @@ class Packed:
     how: Mapping[str, int]
 
 
-def _compact(q: Array) -> Array:
+def compacted(q: Array) -> Array:
     """Blocks as emx_unpack_block_s8 of emx/dot_s8.h reads them."""
     b, m, k = q[..., :BLOCK], q[..., BLOCK::2], q[..., BLOCK + 1 :: 2]
     scales = m + k  # multipliers are multiples of 64

@@ -108,7 +108,7 @@ class Conv2dS8(Op):
         skip = DirectSkip(self.direct, self.y) if self.direct else self.add
         if self.groups == image.channels == len(weighted.w) and not skip:
             depthwise = Depthwise.of(window, image, self.x, self.y, self.lo, self.hi)
-            if kernels := depthwise.kernels(weighted, target):
+            if kernels := depthwise.kernels(weighted, target, wishes):
                 return kernels
         window, image = _pointwise_as_row(window, image)
         results = (self.y, self.lo, self.hi)

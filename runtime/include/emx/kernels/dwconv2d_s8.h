@@ -5,7 +5,7 @@
 //
 //   x  [batch][in_h][in_w][channels] at steps x_row, x_col, x_chan: any order of the axes
 //   w  [ceil(channels/4)][kernel_h*kernel_w][4], zero-padded
-//   q  [ceil(channels/4)][12], see emx/quant.h
+//   q  [ceil(channels/4)][words], see emx/quant.h and emx/dot_s8.h
 //   y  [batch][out_h][out_w][channels] at steps y_row, y_col, 1
 //
 // emx_dwconv2d_s8: image by image, channel by channel: stages the rows of the channel that the next
@@ -22,6 +22,7 @@
 #ifndef EMX_KERNELS_DWCONV2D_S8_H
 #define EMX_KERNELS_DWCONV2D_S8_H
 #include <emx/arch.h>
+#include <emx/dot_s8.h>
 #include <emx/plane_s8.h>
 
 typedef struct {
@@ -34,11 +35,25 @@ typedef struct {
     int32_t x_row, x_col, x_chan;
     int32_t y_row, y_col;
     int32_t tail;   // channels % 4
+    int32_t words;  // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7 or 8
     int32_t quick;  // see emx/plane_s8.h
     int32_t folded; // see there
     int32_t wide;   // 1: requantise in 64 bits
     int32_t x_zero, zero, lo, hi;
 } emx_dwconv2d_s8_t;
+
+// The parameters of a block, whose channel `at` comes next.
+EMX_INLINE const int32_t *emx_dwconv2d_params_s8(const emx_dwconv2d_s8_t *p, const int32_t *q,
+                                                 int32_t at, int32_t *unpacked)
+{
+    if (p->words == EMX_BLOCK_PARAMS) {
+        return q;
+    }
+    if (at == 0) {
+        emx_unpack_block_s8(q, p->words, 0, unpacked);
+    }
+    return unpacked;
+}
 
 EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, void *scratch, int8_t *y)
@@ -56,13 +71,14 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
         p->folded,   p->wide,       {p->zero, p->lo, p->hi},
     };
     int8_t *const memory = (int8_t *)scratch;
+    int32_t unpacked[EMX_BLOCK_PARAMS];
     emx_plane_prepare_s8(&plane, memory);
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t i = 0; i < p->channels; i++) {
-            const int32_t at = i % EMX_BLOCK;
-            const int32_t *const of = q + i / EMX_BLOCK * EMX_BLOCK_PARAMS;
+            const int32_t block = i / EMX_BLOCK, at = i % EMX_BLOCK;
+            const int32_t *const of = emx_dwconv2d_params_s8(p, q + block * p->words, at, unpacked);
             const emx_channel_s8_t c = {
-                w + (i / EMX_BLOCK * p->kernel_h * p->kernel_w * EMX_BLOCK + at),
+                w + (block * p->kernel_h * p->kernel_w * EMX_BLOCK + at),
                 of[EMX_BLOCK_BIAS + at],
                 of[EMX_BLOCK_M + 2 * at],
                 of[EMX_BLOCK_SHIFT + 2 * at],
