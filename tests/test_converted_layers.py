@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from emx.ir import Array
 from emx.load import load
 from emx.options import Options
 from emx.twin import quantised
+from many import SANITIZE, run_together
 from per_layer import compare_layers
 
 pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
@@ -77,3 +80,15 @@ def test_classes_are_those_of_pytorch(net: str, form: str) -> None:
     for x, y in zip(bundle.vectors.inputs[v.name], want, strict=True):
         (got,) = outputs(graph, [quantised(graph, v, x)])
         assert got.argmax() == y.argmax()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["int8", "float"])
+def test_the_c_of_all_forms(tmp_path: Path, io: str) -> None:
+    bundles = [
+        replace(converted(net, form).with_vectors(2), name=f"{net}_{form}")
+        for net in NETS
+        for form in FLOATS
+        if form != "emx"  # tested by itself, on boards
+    ]
+    run_together(bundles, tmp_path, "host", SANITIZE, Options(test=True, taps=True, io=io))
