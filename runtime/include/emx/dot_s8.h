@@ -60,20 +60,15 @@ EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, int pixels, int twice, c
 // lower six bits, then four biases, of 24 bits if there are 7 words, of 32 if there are 8.
 EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t words, int32_t twice, int32_t *q)
 {
-    const uint8_t *const bytes = (const uint8_t *)(packed + EMX_BLOCK);
+    const int8_t *const before = (const int8_t *)packed + 15; // a byte before the biases
     for (int32_t o = 0; o < EMX_BLOCK; o++) {
         const int32_t k = packed[o] & 63, second = twice & o;
-        int32_t b = packed[words - EMX_BLOCK + o];
-        if (words == 7) {
-            const uint8_t *const at = bytes + 3 * o;
-            b = at[0] | at[1] << 8 | (int32_t)(int8_t)at[2] * 65536;
-        }
-        q[EMX_BLOCK_BIAS + o] = b;
+        int32_t b;
+        memcpy(&b, before + 3 * o, sizeof b);
+        b = words == 7 ? b >> 8 : packed[EMX_BLOCK + o];
+        q[EMX_BLOCK_BIAS + o] = second ? (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]) : b;
         q[EMX_BLOCK_M + 2 * o] = packed[o] - k;
         q[EMX_BLOCK_SHIFT + 2 * o] = second ? 8 - k : k;
-        if (second) {
-            q[o] = (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]);
-        }
     }
 }
 
