@@ -31,6 +31,7 @@ class Layers(nn.Module):
         self.grouped = nn.ConvTranspose2d(4, 6, 3, groups=2)
         self.fc = nn.Linear(8, 8)
         self.shift = nn.Parameter(torch.randn(6, 1, 1))
+        self.token = nn.Parameter(torch.full((1, 4, 1, 1), 9.0))
         self.matrix = nn.Parameter(torch.randn(8, 5))
         self.bn, self.other_bn = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
         self.bn4, self.bn8 = nn.BatchNorm2d(4), nn.BatchNorm1d(8)

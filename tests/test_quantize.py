@@ -127,6 +127,16 @@ def test_what_is_joined_shares_a_scale() -> None:
     assert scales == {c.scale_of("cat")} == {c.scale_of("conv2d_1")}
 
 
+def test_a_parameter_that_is_joined_shares_the_scale() -> None:
+    c = calls(lambda m, x: torch.cat([x, m.token.expand(1, 4, 8, 1)], 3))
+    assert c.scale_of("cat") == c.scale_of("x")
+    (token,) = (a for a in c.bundle.tensors.values() if a.dtype == np.int8)
+    step, zero = c.scale_of("cat") or (0, 0)
+    np.testing.assert_allclose((token - np.float32(zero)) * step, 9.0, atol=step)
+    c = calls(lambda m, x: torch.cat([x.sigmoid(), m.token.expand(1, 4, 8, 1)], 3))
+    assert c.scale_of("cat") != c.scale_of("sigmoid") == (1 / 256, -128)
+
+
 def test_what_has_a_fixed_scale_is_quantised_again_where_it_is_joined() -> None:
     c = calls(lambda m, x: torch.cat([x, x.sigmoid()], 1))
     assert c.scale_of("sigmoid") == (1 / 256, -128)

@@ -61,19 +61,22 @@ def _name_values(model: Any) -> None:
 
 def fold_constants(model: Any) -> None:
     """Compute what depends on no input."""
+    parts: dict[Any, Any] = {}  # of results that are lists
+
+    def value(node: Any) -> Any:
+        return parts[node] if node in parts else tensor_of(model, node).detach()
+
     for node in model.graph.nodes:
-        if not is_pure(node) or not all(map(is_constant, node.all_input_nodes)):
+        if not is_pure(node) or not all(is_constant(n) or n in parts for n in node.all_input_nodes):
             continue
-        if not isinstance(node.meta.get("val"), torch.Tensor):
-            continue
-        args, kwargs = torch.fx.node.map_arg(
-            (node.args, node.kwargs), lambda n: tensor_of(model, n).detach()
-        )
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), value)
         with torch.no_grad():
-            value = node.target(*args, **kwargs)
-        constant = _constant(model, node, node.name, value)
-        node.replace_all_uses_with(constant)
-        model.graph.erase_node(node)
+            result = node.target(*args, **kwargs)
+        if isinstance(result, torch.Tensor):
+            node.replace_all_uses_with(_constant(model, node, node.name, result))
+        else:
+            parts[node] = result
+    model.graph.eliminate_dead_code()
 
 
 def _constant(model: Any, before: Any, path: str, value: Any) -> Any:
@@ -234,6 +237,8 @@ def _spell_attention(model: Any, node: Any) -> None:
     scores = call(aten.matmul.default, q, call(aten.transpose.int, k, -2, -1))
     scores = call(aten.mul.Tensor, scores, scale)
     mask = given.get("attn_mask")
+    if mask is not None and _hides_nothing(model, mask):
+        mask = None
     if given.get("is_causal"):
         lower = torch.ones(scores.meta["val"].shape[-2:], dtype=torch.bool).tril()
         mask = _constant(model, node, f"{node.name}_mask", lower)
@@ -244,6 +249,14 @@ def _spell_attention(model: Any, node: Any) -> None:
         scores = call(aten.add.Tensor, scores, mask)
     weights = call(aten.softmax.int, scores, -1)
     node.replace_all_uses_with(call(aten.matmul.default, weights, v))
+
+
+def _hides_nothing(model: Any, mask: Any) -> bool:
+    """True for a constant mask of True, or of zeros to add."""
+    if not is_constant(mask):
+        return False
+    data = tensor_of(model, mask)
+    return bool(data.all() if data.dtype == torch.bool else not data.any())
 
 
 def _spell_glu(model: Any, node: Any) -> None:

@@ -80,7 +80,7 @@ class Kinds:
 
     operands   node -> the float values that it reads as int8; a float tensor that a node of these
                gives is int8 too, unless it is one of `steps`
-    moves      node -> the operands whose elements its own are
+    moves      node -> the operands whose elements its own are, but for constants
     scaled     node -> the positive number by which it multiplies its only operand
     steps      values on the way to one that is int8
     pixels     what images of uint8 become -> scale and zero point, if these are known
@@ -208,7 +208,7 @@ class Kinds:
             if name in _OWN and is_float(node):
                 self.operands[node] = ()
         elif name in _MOVES:
-            self.operands[node] = self.moves[node] = varying
+            self.operands[node], self.moves[node] = floats, varying
         elif name == "gru_cell":
             self.operands[node] = tuple(i for i in node.args[:2] if i in varying)
             self.moves[node] = tuple(i for i in node.args[1:2] if i in varying)

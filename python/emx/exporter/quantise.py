@@ -136,13 +136,15 @@ def _converted(
 
     with explained("torchao cannot quantise this model"):
         model = convert_pt2e(prepared)
+    model.graph.eliminate_dead_code()
     names: dict[str, str] = {}
+    floats = {n.target for n in model.graph.nodes if is_constant(n)}  # that are still there
     for node in model.graph.nodes:
         for i, argument in enumerate(node.args):
             path = parameters.get((node.name, i))
             if path and "dequantize" in str(argument.target) and is_constant(argument.args[0]):
                 new = path
-                while new in names:
+                while new in names or new in floats:
                     new += "_"
                 names[new] = path
                 _rename(model, argument, new)

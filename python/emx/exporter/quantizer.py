@@ -167,7 +167,8 @@ class _Annotator:
         moved = self.kinds.moves.get(node, ())
         groups = {i: self._of(i) for i in moved}
         fixed = {i: self._fixed.get(g) for i, g in groups.items()}
-        alike = len(set(fixed.values())) == 1
+        constants = any(map(is_constant, self.kinds.operands[node]))
+        alike = len({*fixed.values(), *([None] if constants else [])}) == 1
         for i in moved:
             if alike or fixed[i] is None:
                 self._unite(node, i)
@@ -201,9 +202,10 @@ class _Annotator:
         self._write(node, inputs, self._spec(node, node) if quantised else None)
 
     def _input_spec(self, operand: Any, node: Any) -> Any:
-        if is_constant(operand):
+        joined = is_constant(operand) and node in self.kinds.moves
+        if is_constant(operand) and not joined:
             return self._activation()
-        value = node if (operand, node) in self._apart else operand
+        value = node if joined or (operand, node) in self._apart else operand
         return self._spec(value, (operand, node))
 
     def _write(self, node: Any, inputs: dict[Any, Any], output: Any) -> None:
@@ -239,13 +241,14 @@ class _Annotator:
         return QuantizationSpec(**self._activations, observer_or_fake_quant_ctr=observer)
 
     def _weights(self, node: Any) -> dict[Any, Any]:
-        """Specifications of weight and bias. A transposed convolution has its outputs on axis 1,
-        once for all groups; a depthwise one has as many inputs."""
+        """Specifications of weight and bias. A transposed convolution has the outputs of a group on
+        axis 1; a depthwise one has them on axis 0."""
         x, weight, bias = (*node.args, None)[:3]
         axis, groups = 0, 1
         if "transpose" in name_of(node):
-            given = node.args[6] if len(node.args) > 6 else 1
-            axis, groups = (1, given) if weight.meta["val"].shape[1] > 1 else (0, 1)
+            groups = node.args[6] if len(node.args) > 6 else 1
+            depthwise = tuple(weight.meta["val"].shape[:2]) == (groups, 1)
+            axis, groups = (0, 1) if depthwise else (1, groups)
         inner = weight.meta["val"].shape[-1]
         grouped = self.group and name_of(node) == "linear" and inner % self.group == 0
         spec = weight_spec(

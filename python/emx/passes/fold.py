@@ -17,7 +17,6 @@ from emx.ops.linear_s8 import LinearS8
 from emx.ops.movement import Permute, Reshape
 from emx.passes.rewrite import Edit, Rewriter, inverse, replaced
 from emx.pointwise import Pointwise
-from emx.quant import Grid
 from emx.scalars import Call
 from emx.window import Window
 
@@ -99,12 +98,9 @@ def _fold_permute(r: Rewriter, node: Node) -> Edit:
     (v,) = node.inputs[1:2]
 
     def permuted(a: Array) -> Array:
-        return a.reshape(-1, *dims[1:]).transpose(back).reshape(a.shape).copy()
+        return a.reshape(-1, *dims[1:]).transpose(back).reshape(a.shape)
 
-    w = r.constant(f"{v.name}.permuted", permuted(r.constants[v.name]))
-    if grid := r.grids.get(v.name):
-        scale = np.broadcast_to(grid.scale, grid.units.shape)
-        r.grids[w.name] = Grid(permuted(grid.units), permuted(scale))
+    w = r.moved(v, f"{v.name}.permuted", permuted)
     x = r.inner(flat.op, permute.inputs, flat, None)
     return [x, replaced(node, node.op, (x.output, w, *node.inputs[2:]))]
 

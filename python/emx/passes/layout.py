@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from emx.ir import Eager, Graph, Node, Op, Value
 from emx.ops.adaptive_pool import AdaptivePool
 from emx.ops.batch_norm import BatchNorm
@@ -189,8 +187,8 @@ def _without_permute(r: Rewriter, v: Value, perm: Perm, node: Node) -> Value:
     data = r.data(v)
     if data is None or data.ndim == 0 or not isinstance(node.op, Pointwise | Concat):
         return v
-    full = data.reshape((1,) * (len(perm) - data.ndim) + data.shape)
-    return r.constant(v.name, np.ascontiguousarray(full.transpose(inverse(perm))))
+    whole = (1,) * (len(perm) - data.ndim) + data.shape
+    return r.moved(v, v.name, lambda a: a.reshape(whole).transpose(inverse(perm)))
 
 
 def _absorb(r: Rewriter, node: Node) -> Edit:

@@ -141,7 +141,7 @@ def _operand(r: Rewriter, v: Value, groups: list[Group], x: Dims, after: Dims) -
                 dims[i] = 1
         elif part != [after[j] for j in g.after]:
             return None
-    return r.constant(v.name, data.reshape(dims))
+    return r.moved(v, v.name, lambda a: a.reshape(dims))
 
 
 def _before(r: Rewriter, node: Node, op: Op, inputs: tuple[Value, ...]) -> list[Node]:

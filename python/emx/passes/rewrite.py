@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from emx.ir import Array, DType, Eager, Graph, Node, Op, TensorType, Value
+from emx.quant import Grid
 
 # What a rule says of a node: nothing to do; the nodes to stand in its place, the last of which
 # makes its output; or the older value that its output is.
@@ -65,6 +68,16 @@ class Rewriter:
         name = self._fresh(like)
         self.constants[name] = data
         return Value(name, TensorType(tuple(data.shape), DType.of(data.dtype)))
+
+    def moved(self, v: Value, like: str, move: Callable[[Array], Array]) -> Value:
+        """The constant v with its elements moved, and with them what it is as integers."""
+        w = self.constant(like, np.ascontiguousarray(move(self.constants[v.name])))
+        if grid := self.grids.get(v.name):
+            scale = grid.scale.reshape(-1)
+            if scale.size > 1:
+                scale = move(np.broadcast_to(grid.scale, grid.units.shape))
+            self.grids[w.name] = Grid(move(grid.units), scale)
+        return w
 
     def inner(self, op: Op, inputs: tuple[Value, ...], node: Node, eager: Eager | None) -> Node:
         """A new node in `node`'s place in the model, with a new output."""
