@@ -83,11 +83,11 @@ def test_classes_are_those_of_pytorch(net: str, form: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("io", ["int8", "float"])
-def test_the_c_of_all_forms(tmp_path: Path, io: str) -> None:
+@pytest.mark.parametrize(("io", "nets"), [("int8", NETS), ("float", ("kws",))])
+def test_the_c_of_all_forms(tmp_path: Path, io: str, nets: tuple[str, ...]) -> None:
     bundles = [
         replace(converted(net, form).with_vectors(2), name=f"{net}_{form}")
-        for net in NETS
+        for net in nets
         for form in FLOATS
         if form != "emx"  # tested by itself, on boards
     ]
