@@ -216,12 +216,22 @@ def test_networks_on_the_host(tmp_path: Path) -> None:
     run_together(bundles, tmp_path, "host", MACHINES["host"], Options(test=True, taps=True))
 
 
-def test_a_cell_state_that_is_read_stays_float() -> None:
-    m = Model()
+def reason(kind: str, output: int, state: tuple[float, int] | None = None) -> str:
+    """Why one layer, whose first state is zero or has this scale and zero point, is float."""
+    m, gates = Model(), GATES.get(kind, 1)
     zeros = m.tensor("zeros", np.zeros((1, 1, 2), np.float32))
-    shapes = ((8, 3), (8, 2), (8,), (8,))
+    h0 = m.x(1, 1, 2, scale=state[0], zero=state[1]) if state else zeros
+    shapes = ((gates * 2, 3), (gates * 2, 2), (gates * 2,), (gates * 2,))
     parameters = tuple(m.tensor(f"p{i}", np.ones(s, np.float32)) for i, s in enumerate(shapes))
-    given = ((zeros, zeros), parameters, True, 1, 0.0, False, False, False)
-    _, _, c = m.add("layer", "aten.lstm.input", (m.x(4, 1, 3), *given))
-    (layer,) = optimised(m.made(m.q(c, 0.02))).float_layers
-    assert layer.reason == "emx has no int8 form of an LSTM whose cell state is read"
+    states = (h0, zeros) if kind == "lstm" else h0
+    given = (states, parameters, True, 1, 0.0, False, False, False)
+    outputs = m.add("layer", f"aten.{kind}.input", (m.x(4, 1, 3), *given))
+    (layer,) = optimised(m.made(m.q(outputs[output], 1 / 128))).float_layers
+    return layer.reason
+
+
+def test_what_stays_float_says_why() -> None:
+    none = "emx has no int8 form of "
+    assert reason("lstm", 2) == f"{none}an LSTM whose cell state is read"
+    assert reason("rnn_tanh", 0) == f"{none}rnn_tanh"
+    assert reason("gru", 0, (0.01, 3)) == "its first state has another scale than h"
