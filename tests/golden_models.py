@@ -9,7 +9,8 @@ from pathlib import Path
 import emx
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("dense", "pointwise", "residual", "several")
+NAMES = ("dense", "integers", "pointwise", "residual", "several")
+QUANTISED = {"integers": {"quantize": "int8", "calibration": f"{GOLDEN / 'models.py'}:images"}}
 
 
 @cache
@@ -22,4 +23,7 @@ def export_missing() -> None:
     for name in NAMES:
         path = GOLDEN / f"{name}.emx"
         if not path.exists():
-            emx.export(f"{GOLDEN / 'models.py'}:{name}", name=name, vectors=3).save(path)
+            settings = QUANTISED.get(name, {})
+            emx.export(f"{GOLDEN / 'models.py'}:{name}", name=name, vectors=3, **settings).save(
+                path
+            )

@@ -170,18 +170,21 @@ int main(void)
 
 @pytest.mark.parametrize("compiler", ["gcc", "m4", *slow("clang", "m55", *CXX)])
 def test_caller_with_buffers_that_are_not_const(tmp_path: Path, compiler: str) -> None:
-    """Plain float arrays, used for inputs and outputs alike, and the shape macros."""
+    """Plain arrays, used for inputs and outputs alike, and the shape macros."""
     generate(tmp_path, COMPILERS[compiler].target, emx.Options())
     for source in tmp_path.glob("*.c"):
         source.unlink()
     for bundle in bundles():
         header = (tmp_path / f"{bundle.name}.h").read_text()
         _, declared = re.findall(rf"void {bundle.name}_run(_in)?\(([^)]*)\);", header)
-        lengths = re.findall(r"float \w+\[(\w+)\]", declared[1])
+        kinds, lengths = zip(*re.findall(r"(\w+) \w+\[(\w+)\]", declared[1]), strict=True)
         assert len(lengths) == len(bundle.inputs) + len(bundle.outputs)
         text = CALLER.format(
             name=bundle.name,
-            buffers="\n".join(f"static float b{i}[{n}];" for i, n in enumerate(lengths)),
+            buffers="\n".join(
+                f"static {t} b{i}[{n}];"
+                for i, (t, n) in enumerate(zip(kinds, lengths, strict=True))
+            ),
             arguments=", ".join(f"b{i}" for i in range(len(lengths))),
             shape=lengths[0].replace("_LEN", "_SHAPE"),
             extent=bundle.inputs[0][1].dims[0],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,6 +13,9 @@ from emx.kernel import Kernel, Param
 from emx.program import Plan
 from emx.quant import Quant
 from emx.scalars import c_float, c_int
+
+LINE = 100  # columns
+_WIDE = 48  # columns of a row of numbers, beyond which its comment need not align
 
 
 def c_scalar(v: int | float) -> str:
@@ -36,7 +40,7 @@ def initialiser(kernel: Kernel, varying: Sequence[str] = ()) -> list[str]:
     for fields in _rows(kernel, list(kernel.params), varying):
         values = ", ".join(_c_value(kernel.params[f], f, varying) for f in fields)
         rows.append((f"{values},", "" if set(fields) <= set(varying) else ", ".join(fields)))
-    return aligned_comments(rows)
+    return aligned_comments(rows, _WIDE)
 
 
 def values(kernel: Kernel, chosen: Sequence[str]) -> list[str]:
@@ -44,7 +48,7 @@ def values(kernel: Kernel, chosen: Sequence[str]) -> list[str]:
     rows = _rows(kernel, chosen, ())
     lines = [", ".join(_c_element(kernel.params[f], None) for f in fields) for fields in rows]
     return aligned_comments(
-        [(f"{line},", ", ".join(f)) for line, f in zip(lines, rows, strict=True)]
+        [(f"{line},", ", ".join(f)) for line, f in zip(lines, rows, strict=True)], _WIDE
     )
 
 
@@ -103,9 +107,10 @@ def _numbers(v: Param) -> int:
     return len(list(_flat(v)))
 
 
-def aligned_comments(lines: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of code with their comments in one column."""
-    width = max((len(code) for code, comment in lines if comment), default=0)
+def aligned_comments(lines: Sequence[tuple[str, str]], most: int = 100) -> list[str]:
+    """Lines of code with their comments in one column, but for those longer than `most`."""
+    sizes = [len(code) for code, comment in lines if comment]
+    width = max((size for size in sizes if size <= most), default=0)
     return [f"{code.ljust(width)} // {comment}" if comment else code for code, comment in lines]
 
 
@@ -125,6 +130,15 @@ def prototype(head: str, parameters: Sequence[str]) -> str:
     """A parameter a line if it is long."""
     line = f"{head}({', '.join(parameters)})"
     return line if len(line) < 100 else f"{head}(\n    " + ",\n    ".join(parameters) + ")"
+
+
+def call(function: str, arguments: Sequence[str]) -> str:
+    """A statement of a function's body, on as many lines as it needs."""
+    text = f"{', '.join(arguments)});"
+    if len(function) + len(text) < LINE - 4:
+        return f"{function}({text}"
+    wrapped = textwrap.wrap(text, LINE - 8, break_long_words=False)
+    return "\n        ".join([f"{function}(", *wrapped])
 
 
 def mentions(expression: str, name: str) -> bool:

@@ -18,6 +18,7 @@ import jinja2
 from emx.blob import HEADER_BYTES, Blob, byte_rows, code_hash, header, literals
 from emx.c_text import (
     aligned_comments,
+    call,
     comment,
     declarations,
     initialiser,
@@ -327,4 +328,4 @@ def _kernel_call(s: Step, instance: Instance) -> str:
             arguments.append(f"w->{s.weights[operand]}")
         else:
             arguments.append(s.writes if operand == "y" else _place(s, operand))
-    return f"{instance.name}({', '.join(arguments)});"
+    return call(instance.name, arguments)

@@ -263,8 +263,9 @@ class _Weights:
     def add(self, name: str, data: Array) -> str:
         key = (hashlib.sha256(raw(data)).hexdigest(), data.shape)
         if key not in self._seen:
-            base = name.removesuffix(".folded").removesuffix(".permuted")
-            self._seen[key] = self._names.unique(base)
+            for made in (".folded", ".permuted", ".dequantised"):
+                name = name.removesuffix(made)
+            self._seen[key] = self._names.unique(name)
             self.table[self._seen[key]] = data
         return self._seen[key]
 

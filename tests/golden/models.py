@@ -70,6 +70,23 @@ class Dense(nn.Module):
         return self.last(features + self.outer(x))
 
 
+class Integers(nn.Module):
+    """Quantised when it is exported: camera images, a residual block, scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.project = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = F.relu(self.stem(image.float() / 255))
+        x = F.relu(x + self.project(F.relu6(self.depthwise(x))))
+        x = F.avg_pool2d(x, 6)
+        return torch.softmax(self.head(x.flatten(1)), dim=1)
+
+
 def residual() -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(1)
     net = Residual()
@@ -92,3 +109,14 @@ def several() -> tuple[nn.Module, tuple[Tensor, ...]]:
 def dense() -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(4)
     return Dense().eval(), (torch.rand(6, 8),)
+
+
+def integers() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    torch.manual_seed(5)
+    return Integers().eval(), (next(iter(images())),)
+
+
+def images() -> list[Tensor]:
+    """Calibration data of `integers`."""
+    torch.manual_seed(6)
+    return [torch.randint(0, 256, (1, 3, 12, 12), dtype=torch.uint8) for _ in range(16)]
