@@ -216,7 +216,7 @@ class _DspPlane(_Plane):
     @property
     def scratch(self) -> int:
         window = self.layer.window
-        weights = 22 if self.quick else self._words
+        weights = 10 if self.quick else self._words
         return 4 * (weights + window.reach(0) * -(-self.layer.columns // 2))
 
     @property
@@ -247,7 +247,7 @@ class _MvePlane(_Plane):
     @property
     def scratch(self) -> int:
         filters, w = self._filters, self.layer.window
-        return (128 if self.quick else 16 * filters) + 4 * (
+        return (20 if self.quick else 16 * filters) + 4 * (
             (self.layer.out[1] - 1) * w.stride[1] + 4 * filters
         )
 

@@ -12,7 +12,7 @@
 
 #define EMX_HAVE_plane_quick_s8
 
-// What the assembly is told, at the beginning of scratch; the weights follow.
+// What the assembly is told.
 typedef struct {
     int32_t b, m, start, y_col; // what a sum starts from, and what makes a result of it
     const int8_t *end;          // of a row of y, but for an odd output
@@ -21,18 +21,18 @@ typedef struct {
     int32_t x_col, pairs;       // of pixels of x
     int32_t first, second;      // where in a row of the ring the first two go
     int32_t last;               // whether there is an odd pixel
-} emx_3x3_s8_t;
+} emx_plane_state_s8_t;
 
-EMX_STATIC_ASSERT(sizeof(emx_3x3_s8_t) + 40 == 4 * EMX_3X3_WORDS, "ldrd and python say where");
+EMX_STATIC_ASSERT(sizeof(emx_plane_state_s8_t) == 48, "the assembly counts bytes");
 
 #define EMX_3X3_COPY                                                                               \
     "ldrsb r0, [r2]\n\tldrsb r1, [r2, r3]\n\tadd r2, r2, r3, lsl #1\n\t"                           \
     "strh r0, [r4], #12\n\tstrh r1, [r5], #12\n\t"
 
 // A row of pixels x into the slot at `row`, two at a time.
-EMX_SHARED void emx_3x3_stage_s8(const emx_3x3_s8_t *q, int8_t *row, const int8_t *x)
+EMX_SHARED void emx_3x3_stage_s8(const emx_plane_state_s8_t *q, int8_t *row, const int8_t *x)
 {
-    register const emx_3x3_s8_t *q_ __asm__("r0") = q;
+    register const emx_plane_state_s8_t *q_ __asm__("r0") = q;
     register int8_t *row_ __asm__("r1") = row;
     register const int8_t *x_ __asm__("r2") = x;
     __asm__ volatile("ldrd r4, r5, [r0, #36]\n\t"
@@ -97,7 +97,7 @@ EMX_SHARED void emx_3x3_stage_s8(const emx_3x3_s8_t *q, int8_t *row, const int8_
 
 // The outputs y of a row, from the ring at x and the three rows of weights at w.
 #define EMX_3X3_ROW(macs)                                                                          \
-    register emx_3x3_s8_t *q_ __asm__("r0") = q;                                                   \
+    register emx_plane_state_s8_t *q_ __asm__("r0") = q;                                           \
     register const int8_t *x_ __asm__("r1") = x;                                                   \
     register const int8_t *w_ __asm__("r2") = w;                                                   \
     register int8_t *y_ __asm__("r3") = y;                                                         \
@@ -127,12 +127,14 @@ EMX_SHARED void emx_3x3_stage_s8(const emx_3x3_s8_t *q, int8_t *row, const int8_
                      :                                                                             \
                      : "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory")
 
-EMX_SHARED void emx_3x3_row_1_s8(emx_3x3_s8_t *q, const int8_t *x, const int8_t *w, int8_t *y)
+EMX_SHARED void emx_3x3_row_1_s8(emx_plane_state_s8_t *q, const int8_t *x, const int8_t *w,
+                                 int8_t *y)
 {
     EMX_3X3_ROW(EMX_3X3_STRIDE_1);
 }
 
-EMX_SHARED void emx_3x3_row_2_s8(emx_3x3_s8_t *q, const int8_t *x, const int8_t *w, int8_t *y)
+EMX_SHARED void emx_3x3_row_2_s8(emx_plane_state_s8_t *q, const int8_t *x, const int8_t *w,
+                                 int8_t *y)
 {
     EMX_3X3_ROW(EMX_3X3_STRIDE_2);
 }
@@ -154,10 +156,10 @@ EMX_INLINE void emx_3x3_weights_s8(const int8_t *w, int32_t k, int8_t *to)
 }
 
 // Before all channels.
-EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, int8_t *scratch)
+EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q)
 {
     const int32_t left = p->pad_left;
-    const emx_3x3_s8_t start = {
+    const emx_plane_state_s8_t start = {
         0,
         0,
         emx_result_start(p->to.zero),
@@ -171,7 +173,7 @@ EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, int8_t *scratc
         (left + 1) / 2 * 12 + (left + 1) % 2 * 2,
         p->used % 2,
     };
-    *(emx_3x3_s8_t *)(void *)scratch = start;
+    *q = start;
 }
 
 // A row beyond the image.
@@ -184,10 +186,10 @@ EMX_SHARED void emx_3x3_blank_s8(int8_t *row, int32_t x_zero, int32_t pairs)
     }
 }
 
-EMX_SHARED void emx_plane_quick_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
-                                   const int8_t *x, int8_t *scratch, int8_t *y)
+EMX_SHARED void emx_plane_quick_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q,
+                                   const emx_channel_s8_t *c, const int8_t *x, int8_t *scratch,
+                                   int8_t *y)
 {
-    emx_3x3_s8_t *const q = (emx_3x3_s8_t *)(void *)scratch;
     int8_t *const ring = scratch + 4 * EMX_3X3_WORDS;
     int32_t iy = -p->pad_top, slot = 0; // the next row of x, and where it goes, in bytes
     q->b = emx_shift_left_s32(c->b, c->k);

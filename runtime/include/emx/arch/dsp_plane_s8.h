@@ -11,7 +11,7 @@
 
 #define EMX_HAVE_plane_s8
 
-enum { EMX_3X3_WORDS = 22 }; // before the ring in arch/dsp_3x3_s8.h
+enum { EMX_3X3_WORDS = 10 }; // of weights in arch/dsp_3x3_s8.h
 
 // acc + the products of both halves
 EMX_INLINE int32_t emx_mac_both_s16(int32_t acc, uint32_t a, uint32_t b)

@@ -70,26 +70,36 @@ EMX_INLINE void emx_plane_row_s8(const emx_plane_s8_t *p, int8_t *ring, int32_t 
 }
 #endif
 
-// Before all channels.
-EMX_INLINE void emx_plane_prepare_s8(const emx_plane_s8_t *p, int8_t *scratch)
+#ifndef EMX_HAVE_plane_quick_s8
+typedef int8_t emx_plane_state_s8_t;
+#endif
+
+// Before all channels. `state` is what a quicker way remembers between them.
+EMX_INLINE void emx_plane_prepare_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *state,
+                                     int8_t *scratch)
 {
     emx_plane_start_s8(p, scratch);
 #ifdef EMX_HAVE_plane_quick_s8
     if (p->quick) {
-        emx_plane_start_quick_s8(p, scratch);
+        emx_plane_start_quick_s8(p, state);
     }
+#else
+    (void)state;
 #endif
 }
 
 // One channel of an image: stages the rows that the next rows of y need, then writes these.
-EMX_INLINE void emx_plane_channel_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
-                                     const int8_t *x, int8_t *scratch, int8_t *y)
+EMX_INLINE void emx_plane_channel_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *state,
+                                     const emx_channel_s8_t *c, const int8_t *x, int8_t *scratch,
+                                     int8_t *y)
 {
 #ifdef EMX_HAVE_plane_quick_s8
     if (p->quick) {
-        emx_plane_quick_s8(p, c, x, scratch, y);
+        emx_plane_quick_s8(p, state, c, x, scratch, y);
         return;
     }
+#else
+    (void)state;
 #endif
     const int32_t rows = emx_plane_rows_s8(p), slots = emx_plane_slots_s8(p);
     const int32_t step = rows * p->stride_h, reach = emx_plane_reach_h_s8(p);

@@ -12,8 +12,7 @@
 
 #define EMX_HAVE_plane_quick_s8
 
-// What the assembly is told, at the beginning of scratch; a column of zeros, the filter and the
-// ring follow. Floors collapse: a left shift of up to 8 before the multiplication is as well one
+// What the assembly is told. In scratch are a column of zeros, the filter and the ring. Floors collapse: a left shift of up to 8 before the multiplication is as well one
 // less to the right after it.
 typedef struct {
     int32_t b, m, start, shift; // of the channel: what makes results of sums
@@ -25,9 +24,9 @@ typedef struct {
     int32_t used, x_step;       // pixels of a row of x, eight of them
     uint32_t offsets[2][4];     // of two rows of results; of one, or of results 0, 2, 1, 3 of a row
     uint16_t from[8], to[8];    // of eight pixels in x, and in the ring
-} emx_3x3_s8_t;
+} emx_plane_state_s8_t;
 
-EMX_STATIC_ASSERT(sizeof(emx_3x3_s8_t) == EMX_3X3_STATE, "as the assembly and python have it");
+EMX_STATIC_ASSERT(sizeof(emx_plane_state_s8_t) == 108, "the assembly counts bytes");
 
 // Sums in q1 become results.
 #define EMX_3X3_RESULTS                                                                            \
@@ -65,7 +64,7 @@ EMX_STATIC_ASSERT(sizeof(emx_3x3_s8_t) == EMX_3X3_STATE, "as the assembly and py
 #define EMX_3X3_ASM(text)                                                                          \
     register const int8x16_t *w_ __asm__("r0") = w;                                                \
     register const int8_t *x_ __asm__("r1") = x;                                                   \
-    register const emx_3x3_s8_t *q_ __asm__("r2") = q;                                             \
+    register const emx_plane_state_s8_t *q_ __asm__("r2") = q;                                     \
     register int8_t *y_ __asm__("r3") = y;                                                         \
     __asm__ volatile(text                                                                          \
                      : "+r"(w_), "+r"(x_), "+r"(q_), "+r"(y_)                                      \
@@ -75,20 +74,20 @@ EMX_STATIC_ASSERT(sizeof(emx_3x3_s8_t) == EMX_3X3_STATE, "as the assembly and py
                        "memory")
 
 // Two rows of outputs y from the ring at x, or one twice.
-EMX_SHARED void emx_3x3_squares_s8(const emx_3x3_s8_t *q, const int8_t *x, const int8x16_t w[4],
-                                   int8_t *y)
+EMX_SHARED void emx_3x3_squares_s8(const emx_plane_state_s8_t *q, const int8_t *x,
+                                   const int8x16_t w[4], int8_t *y)
 {
     EMX_3X3_ASM(EMX_3X3_SQUARES);
 }
 
 // A row of outputs of stride 1, or 2.
-EMX_SHARED void emx_3x3_row_1_s8(const emx_3x3_s8_t *q, const int8_t *x, const int8x16_t *w,
+EMX_SHARED void emx_3x3_row_1_s8(const emx_plane_state_s8_t *q, const int8_t *x, const int8x16_t *w,
                                  int8_t *y)
 {
     EMX_3X3_ASM(EMX_3X3_FOURS("4"));
 }
 
-EMX_SHARED void emx_3x3_row_2_s8(const emx_3x3_s8_t *q, const int8_t *x, const int8x16_t *w,
+EMX_SHARED void emx_3x3_row_2_s8(const emx_plane_state_s8_t *q, const int8_t *x, const int8x16_t *w,
                                  int8_t *y)
 {
     EMX_3X3_ASM(EMX_3X3_FOURS("8"));
@@ -100,9 +99,8 @@ EMX_INLINE bool emx_3x3_by_two_s8(const emx_plane_s8_t *p)
 }
 
 // Before all channels.
-EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, int8_t *scratch)
+EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q)
 {
-    emx_3x3_s8_t *const q = (emx_3x3_s8_t *)(void *)scratch;
     const bool by_two = emx_3x3_by_two_s8(p);
     const uint32_t col = (uint32_t)p->y_col, row = (uint32_t)p->y_row;
     const uint32x4_t rows = {0, col, row, row + col};
@@ -121,11 +119,10 @@ EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, int8_t *scratc
 
 // The parameters of a channel, and its filters: w[i] moved, w[4 + i] for a ring whose first row is
 // in slot 2; or w[i] for one whose first row is in slot i.
-EMX_INLINE void emx_3x3_channel_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
-                                   int8_t *scratch, int8x16_t w[8])
+EMX_INLINE void emx_3x3_channel_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q,
+                                   const emx_channel_s8_t *c, int8_t *zeros, int8x16_t w[8])
 {
-    emx_3x3_s8_t *const q = (emx_3x3_s8_t *)(void *)scratch;
-    int8_t *const zeros = scratch + EMX_3X3_STATE, *const to = zeros + 4;
+    int8_t *const to = zeros + 4;
     const int32_t shift = EMX_SCALE_SHIFT - c->k;
     const int8_t *const from = c->w;
     EMX_UNROLL
@@ -156,8 +153,9 @@ EMX_INLINE void emx_3x3_channel_s8(const emx_plane_s8_t *p, const emx_channel_s8
 }
 
 // One row of outputs, or two, whose first row of x is row t of those staged.
-EMX_INLINE void emx_3x3_rows_s8(const emx_plane_s8_t *p, emx_3x3_s8_t *q, const int8_t *ring,
-                                int8x16_t w[8], int32_t t, int32_t rows, int8_t *y)
+EMX_INLINE void emx_3x3_rows_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q,
+                                const int8_t *ring, int8x16_t w[8], int32_t t, int32_t rows,
+                                int8_t *y)
 {
     if (!emx_3x3_by_two_s8(p)) {
         q->offset = q->offsets[1];
@@ -179,14 +177,14 @@ EMX_INLINE void emx_3x3_rows_s8(const emx_plane_s8_t *p, emx_3x3_s8_t *q, const 
     emx_3x3_squares_s8(q, ring, w, y);
 }
 
-EMX_SHARED void emx_plane_quick_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
-                                   const int8_t *x, int8_t *scratch, int8_t *y)
+EMX_SHARED void emx_plane_quick_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *q,
+                                   const emx_channel_s8_t *c, const int8_t *x, int8_t *scratch,
+                                   int8_t *y)
 {
-    emx_3x3_s8_t *const q = (emx_3x3_s8_t *)(void *)scratch;
-    int8_t *const ring = scratch + EMX_3X3_STATE + 20, *const row = ring + 4 * p->pad_left;
+    int8_t *const ring = scratch + 20, *const row = ring + 4 * p->pad_left;
     const int32_t rows = emx_3x3_by_two_s8(p) ? 2 : 1;
     int8x16_t w[8];
-    emx_3x3_channel_s8(p, c, scratch, w);
+    emx_3x3_channel_s8(p, q, c, scratch, w);
     int32_t staged = 0; // rows of the padded image
     x -= p->pad_top * p->x_row;
     for (int32_t left = p->out_h, t = 0; left > 0; left -= rows) {

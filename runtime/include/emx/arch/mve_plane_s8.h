@@ -14,7 +14,6 @@
 
 enum {
     EMX_PLANE_FILTERS = 4, // vectors of a filter, at most
-    EMX_3X3_STATE = 108    // bytes before it in arch/mve_3x3_s8.h
 };
 
 EMX_INLINE int32_t emx_plane_rows_s8(const emx_plane_s8_t *p)
@@ -36,7 +35,7 @@ EMX_INLINE int32_t emx_plane_filters_s8(const emx_plane_s8_t *p)
 
 EMX_INLINE int8_t *emx_plane_ring_s8(const emx_plane_s8_t *p, int8_t *scratch)
 {
-    return scratch + (p->quick ? EMX_3X3_STATE + 20 : 16 * emx_plane_filters_s8(p));
+    return scratch + (p->quick ? 20 : 16 * emx_plane_filters_s8(p));
 }
 
 // Columns of the ring: those of all patches.

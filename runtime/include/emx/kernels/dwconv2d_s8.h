@@ -72,7 +72,8 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
     };
     int8_t *const memory = (int8_t *)scratch;
     int32_t unpacked[EMX_BLOCK_PARAMS];
-    emx_plane_prepare_s8(&plane, memory);
+    emx_plane_state_s8_t state;
+    emx_plane_prepare_s8(&plane, &state, memory);
     for (int32_t n = 0; n < p->batch; n++) {
         for (int32_t i = 0; i < p->channels; i++) {
             const int32_t block = i / EMX_BLOCK, at = i % EMX_BLOCK;
@@ -83,7 +84,7 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
                 of[EMX_BLOCK_M + 2 * at],
                 of[EMX_BLOCK_SHIFT + 2 * at],
             };
-            emx_plane_channel_s8(&plane, &c, x + i * p->x_chan, memory, y + i);
+            emx_plane_channel_s8(&plane, &state, &c, x + i * p->x_chan, memory, y + i);
         }
         x += p->in_h * p->in_w * p->channels;
         y += p->out_h * p->out_w * p->channels;
