@@ -22,7 +22,7 @@ from emx.ops.quantize import Dequantize, Quantize
 from emx.ops.softmax import Softmax
 from emx.ops.table_s8 import TableS8
 from emx.twin import run_twin
-from test_distances import island
+from test_distances import between
 from test_twin import COUNT, QX, QY, N, chain, sigmoid_by_hand, vectors
 
 SIGNATURE = (("image", TensorType((1, 3))),)
@@ -112,7 +112,7 @@ def test_a_board_takes_as_many_samples_as_fit(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("target", ["host", "mps2-an386"])
 def test_c_is_scored_like_its_twin(tmp_path: Path, target: str) -> None:
-    bundle = island()
+    bundle = between("softmax.int")
     random = np.random.default_rng(2)
     x = random.normal(0, 2, (9, *bundle.inputs[0][1].dims)).astype(np.float32)
     z = np.clip(np.rint(x / np.float32(0.05)), -131, 124) * 0.05
@@ -129,7 +129,7 @@ def test_c_is_scored_like_its_twin(tmp_path: Path, target: str) -> None:
 
 
 def test_int8_outputs_are_scored_as_what_they_stand_for(tmp_path: Path) -> None:
-    bundle = island()
+    bundle = between("softmax.int")
     floats = emx.evaluate(bundle, DataSet({"x": np.zeros((2, 2, 6), np.float32)}, None,
                                           np.full((2, 2, 6), 1 / 6)))  # fmt: skip
     (only,) = floats.scores

@@ -17,6 +17,7 @@ from emx.ops.table_s8 import TableS8
 from emx.quant import Quant
 from emx.sample import X
 from emx.twin import run_twin
+from golden_models import golden_bundle
 from sampled import DECOMPOSED, Calls, numbers
 from test_twin import COUNT, INSIDE, INTEGER, QX, QY, N, chain, vectors
 
@@ -83,8 +84,8 @@ def test_what_pytorch_has_as_uint8_is_128_less() -> None:
     assert layer.steps == (y.layers["table_s8_0"].astype(int) + 128).max()
 
 
-def island() -> Bundle:
-    """Two quantised values with a softmax between them that nothing makes integer."""
+def between(call: str) -> Bundle:
+    """Two quantised values with a call between them, along axis 1."""
     calls = Calls(np.random.default_rng(1))
     value = calls.argument(X(2, 6, low=-4.0, high=4.0), "x")
     for i, q in enumerate((Quant(0.05, 3), Quant(1 / 256, -128))):
@@ -92,15 +93,16 @@ def island() -> Bundle:
                               (value, *numbers(q)))  # fmt: skip
         value = calls.dequantised(quantised[0], q)
         if i == 0:
-            (value,) = calls.add("softmax", "aten.softmax.int", (value, 1))
-    return calls.bundle("island", (value,))
+            (value,) = calls.add("call", f"aten.{call}", (value, 1))
+    return calls.bundle("between", (value,))
 
 
 def test_verify_says_both() -> None:
-    report = emx.verify(island(), layers=True)
+    """No operator of integers sums up."""
+    report = emx.verify(between("cumsum.default"), layers=True)
     assert report.ok and report.distances and report.source == "the Python twin"
     text = str(report)
-    assert "host agrees with the Python twin" in text
+    assert "host agrees with the Python twin, but for 2 steps behind layers in float" in text
     assert "the Python twin is near PyTorch's quantised model" in text
     parsed = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert list(parsed) == ["ok", "target", "outputs", "layers", "pytorch"]
@@ -109,8 +111,15 @@ def test_verify_says_both() -> None:
     assert list(parsed["pytorch"]["layers"][0]) == ["name", "module", "source", "steps", "rate"]
 
 
+def test_verify_says_that_every_bit_is_equal() -> None:
+    report = emx.verify(golden_bundle("integers"), layers=True)
+    assert report.ok and report.exact
+    assert "host equals the Python twin on every bit" in str(report)
+    assert len(report.layers) == 6 and all(n.max_abs == 0 for n in report.layers)
+
+
 def test_verify_notices_that_pytorch_gave_something_else() -> None:
-    bundle = island()
+    bundle = between("softmax.int")
     outputs = {k: 1 - y for k, y in bundle.vectors.outputs.items()}
     report = emx.verify(replace(bundle, vectors=replace(bundle.vectors, outputs=outputs)))
     assert not report.ok and all(o.ok for o in report.outputs)

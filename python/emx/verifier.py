@@ -18,7 +18,7 @@ from emx.compare import Difference, columns, compare, finite_or_null
 from emx.converted import Distances
 from emx.ir import Array
 from emx.testrun import OUTPUT, STEP, Record, run_test
-from emx.twin import PYTORCH, TWIN, Expected, Tolerance
+from emx.twin import EXACT, PYTORCH, STEPS, TWIN, Expected, Tolerance
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,15 @@ class LayerReport(Difference):
 @dataclass(frozen=True)
 class VerifyReport:
     """`ok`: every output, and with `layers` every layer, is within its tolerance of what `source`
-    gave; of a quantised model, whose C is compared with its twin, `distances` says how far that is
-    from PyTorch."""
+    gave, which is none where it has to be `exact`. Of a quantised model, whose C is compared with
+    its twin, `distances` says how far that is from PyTorch."""
 
     ok: bool
     target: str
     outputs: tuple[OutputReport, ...]
     layers: tuple[LayerReport, ...] = ()
     source: str = PYTORCH
+    exact: bool = False
     distances: Distances | None = None
 
     @property
@@ -81,9 +82,15 @@ class VerifyReport:
             lines += ["", *columns(("layer", "max abs", "rel", "", "source"), table)]
         if bad := self.diverging:
             lines += ["", *_diverging(bad, self.source)]
-        right = all(r.ok for r in (*self.outputs, *self.layers))
-        lines += ["", f"{self.target} {'agrees with' if right else 'DIFFERS from'} {self.source}"]
-        return "\n".join(lines + self._distances())
+        return "\n".join([*lines, "", self._verdict(), *self._distances()])
+
+    def _verdict(self) -> str:
+        if not all(r.ok for r in (*self.outputs, *self.layers)):
+            return f"{self.target} DIFFERS from {self.source}"
+        if self.exact:
+            return f"{self.target} equals {self.source} on every bit"
+        rough = f", but for {STEPS} steps behind layers in float" if self.source == TWIN else ""
+        return f"{self.target} agrees with {self.source}{rough}"
 
     def _distances(self) -> list[str]:
         return ["", *self.distances.lines(layers=bool(self.layers))] if self.distances else []
@@ -117,7 +124,8 @@ def verify(
         for name, want in expected.outputs.items()
     ]
     ok = all(o.ok for o in outputs) and all(s.ok for s in steps)
-    return VerifyReport(ok, target, tuple(outputs), steps, expected.source)
+    exact = set(expected.tolerances.values()) == {EXACT}
+    return VerifyReport(ok, target, tuple(outputs), steps, expected.source, exact)
 
 
 def device_outputs(expected: Expected, records: list[Record]) -> dict[str, Array]:
