@@ -101,7 +101,7 @@ def _cast(dtype: DType, c: str) -> Row:
 def _quantise(dtype: DType) -> Row:
     """To `dtype`, in float32 like PyTorch: of x, 1 / scale, zero, lo and hi."""
     return Row(
-        lambda x, *numbers: quantise(x, *numbers, dtype),
+        lambda x, inverse, zero, lo, hi: quantise(x, inverse, zero, lo, hi, dtype),
         "emx_quantize_f32({0}, {1}, {2}, {3}, {4})",
         result=dtype,
     )
