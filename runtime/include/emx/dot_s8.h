@@ -14,12 +14,16 @@ typedef struct {
     int32_t lo, hi;
 } emx_dot_s8_t;
 
-// How weights and parameters are packed; constants where outputs are computed.
+// How weights and parameters are packed, and what follows from it; constants where outputs are
+// computed.
 typedef struct {
-    int twice; // see the micro-kernels of the target
-    int words; // of a block's parameters: EMX_BLOCK_PARAMS, or as emx_unpack_block_s8 has them
-    int tail;  // outputs that are no whole block
+    int twice;   // see the micro-kernels of the target
+    int words;   // of a block's parameters: EMX_BLOCK_PARAMS, or as emx_unpack_block_s8 has them
+    int tail;    // outputs that are no whole block
+    int clamped; // 1: bounds are narrower than those of int8_t
 } emx_packing_s8_t;
+
+EMX_INLINE int emx_clamped_s8(int32_t lo, int32_t hi) { return lo > INT8_MIN || hi < INT8_MAX; }
 
 EMX_INLINE emx_dot_s8_t emx_dot_of_s8(int32_t depth, int32_t outputs, int32_t pitch, int32_t zero,
                                       int32_t lo, int32_t hi)
@@ -108,7 +112,7 @@ EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *ho
         emx_block_s8(p, how, pixels, how->tail, x, w + i * block, q + i * how->words,
                      y + i * EMX_BLOCK);
     }
-    if (p->lo > -128 || p->hi < 127) {
+    if (how->clamped) {
         for (int32_t i = 0; i < pixels; i++) {
             emx_clamp_run_s8(y + i * p->blocks.pitch, p->outputs, p->lo, p->hi);
         }
@@ -118,14 +122,16 @@ EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *ho
 EMX_INLINE void emx_outputs_2_s8(const emx_dot_s8_t *p, const int8_t *pair, const int8_t *w,
                                  const int32_t *q, int8_t *y)
 {
-    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK};
+    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK,
+                                  emx_clamped_s8(p->lo, p->hi)};
     emx_outputs_s8(p, &how, 2, pair, w, q, y);
 }
 
 EMX_INLINE void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const int8_t *w,
                                  const int32_t *q, int8_t *y)
 {
-    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK};
+    const emx_packing_s8_t how = {0, EMX_BLOCK_PARAMS, p->outputs % EMX_BLOCK,
+                                  emx_clamped_s8(p->lo, p->hi)};
     emx_outputs_s8(p, &how, 1, x, w, q, y);
 }
 

@@ -198,7 +198,7 @@ EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, const 
                                       int pixels, const int8_t *x, const int8_t *skip,
                                       const int8_t *w, const int32_t *q, int8_t *sums, int8_t *y)
 {
-    const emx_packing_s8_t how = {p->twice, p->words, p->tail};
+    const emx_packing_s8_t how = {p->twice, p->words, p->tail, emx_clamped_s8(p->lo, p->hi)};
     int8_t *const to = mode == EMX_CONV2D_ADD ? sums : y;
     if (p->wide) {
         const emx_direct_s8_t direct = {mode == EMX_CONV2D_DIRECT ? skip : NULL, p->skip[0],

@@ -28,7 +28,7 @@ EMX_INLINE void emx_linear_s8(const emx_linear_s8_t *p, const int8_t *x, const i
                               const int32_t *q, int8_t *y)
 {
     const emx_dot_s8_t dot = emx_dot_of_s8(p->depth, p->out, 0, p->zero, p->lo, p->hi);
-    const emx_packing_s8_t how = {p->twice, p->words, p->tail};
+    const emx_packing_s8_t how = {p->twice, p->words, p->tail, emx_clamped_s8(p->lo, p->hi)};
     if (p->wide) {
         const emx_direct_s8_t none = {NULL, 0, 0, 0};
         emx_outputs_wide_s8(&dot, 1, x, w, q, &none, y);
