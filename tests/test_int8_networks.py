@@ -142,7 +142,7 @@ def test_host(load: Load, network: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"slim": False}, {"optimize": "size", "ram": "small"}, {"ram": "min"}, {"io": "float"}],
+    [{"slim": False}, {"optimize": "size", "ram": "min"}, {"io": "float", "ram": "min"}],
     ids=str,
 )
 def test_host_otherwise(load: Load, options: dict[str, Any], tmp_path: Path) -> None:

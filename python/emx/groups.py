@@ -39,7 +39,7 @@ def _rows(offered: Offer, *, fed: bool) -> list[Rows]:
     graph = offered.graph
     wishes = Wishes(offered.wishes.optimize, "min")
     found: list[Rows] = []
-    made: set[str] = set()
+    made: dict[str, int] = {}  # value -> the calls that make its rows
     taken: dict[str, tuple[str, int, int]] = {}  # input -> how its first reader sees it
     for layer in offered.layers[:STAGES]:
         node = _by_rows(offered, layer.node) if fed else layer.node
@@ -48,15 +48,17 @@ def _rows(offered: Offer, *, fed: bool) -> list[Rows]:
             break
         for operand, i in rows.kernels[0].inputs.items():
             v, span = node.inputs[i], rows.spans.get(operand)
-            if v.name in made or (v.name in graph.constants and span is None):
+            if v.name in graph.constants and span is None:
+                continue
+            if span and v.name in made and (span.height, span.planes) == (made[v.name], 1):
                 continue
             root = _input(offered, v)
-            if span is None or root is None:
+            if span is None or root is None or v.name in made:
                 return found
             seen = (v.name, span.height, span.planes)
             if taken.setdefault(root, seen) != seen:
                 return found
-        made.add(layer.name)
+        made[layer.name] = rows.calls
         kernels = tuple(priced(k, node, rows.calls) for k in rows.kernels)
         found.append(replace(rows, kernels=kernels))
     return found
