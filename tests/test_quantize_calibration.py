@@ -226,6 +226,11 @@ def test_a_value_that_is_infinite_is_named() -> None:
     assert "op    aten.exp.default" in text and "at    quantised.py:" in text
 
 
+def test_a_value_that_is_not_a_number_is_named() -> None:
+    text = page(Layers(lambda m, x: m.last(m.conv(x).log())).eval())
+    assert "log is NaN or infinite for a calibration sample: it has no scale" in text
+
+
 def test_a_quantised_model_is_not_quantised_again() -> None:
     program = torch.export.export(net(), (X,))
     done = converted.convert(program, "xnnpack", [torch.from_numpy(s) for s in GOOD[:2]])

@@ -28,14 +28,14 @@ _MOST_BIAS = 2.0**30  # steps; sums have as much room again
 
 class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
     """A histogram of all values seen, and the range with zero in it that rounds and clips them with
-    the least error, the sum of |error|^2.4: large ones count more than in the mean square.
-
-    What is always zero gets the range of -1 to 1.
+    the least sum of |error|^2.4: the mean square would clip more than is good. What is always zero
+    gets the range of -1 to 1.
     """
 
     _BINS = 1 << 14
     _POWER = 2.4
-    _PARTS = torch.arange(1.0, 0.4, -0.02, dtype=torch.float64)  # of the whole range
+    # Parts of the whole range that may be the best.
+    _PARTS = torch.cat([torch.arange(1.0, 0.5, -0.02), 0.5 * 0.85 ** torch.arange(12)]).double()
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -46,16 +46,15 @@ class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
     def forward(self, x: Any) -> Any:
         data = x.detach().float()
         if data.numel():
+            self._widen(float(data.abs().max()))
+        if self.bound > 0:
             self.least = min(self.least, float(data.min()))
             self.most = max(self.most, float(data.max()))
-            self._widen()
-        if 0 < self.bound < math.inf:
             self.counts += torch.histc(data, self._BINS, -self.bound, self.bound).double()
         return x
 
-    def _widen(self) -> None:
+    def _widen(self, needed: float) -> None:
         """Let the histogram hold all values: two bins become one until it does."""
-        needed = max(-self.least, self.most)
         if not needed < math.inf:
             self.bound = math.nan
         elif self.bound == 0 and needed > 0:
@@ -92,9 +91,8 @@ class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
 
     def _grid(self, low: Any, high: Any) -> tuple[Any, Any]:
         scale = (high - low) / (self.quant_max - self.quant_min)
-        return scale, (self.quant_min - torch.round(low / scale)).clamp(
-            self.quant_min, self.quant_max
-        )
+        zero = self.quant_min - torch.round(low / scale)
+        return scale, zero.clamp(self.quant_min, self.quant_max)
 
 
 class WideObserver(MinMaxObserver):  # type: ignore[misc]
