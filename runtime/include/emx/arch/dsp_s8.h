@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Micro-kernels for the DSP instructions of Armv7E-M and Armv8-M: two products in one instruction.
 //
-// Four inputs k..k+3 are a step. A pair holds of each step four words of two halfwords: inputs k and
-// k+2 of the first pixel, of the second, k+1 and k+3 of the first, of the second. Weights lie in the
-// same order: a word has inputs k and k+2 of outputs 0 and 1, byte by byte; the next of outputs 2
-// and 3; then likewise for k+1 and k+3.
+// Four inputs k..k+3 are a step. A pair holds of each step four words of two halfwords: inputs k
+// and k+2 of the first pixel, of the second, k+1 and k+3 of the first, of the second. Weights lie
+// in the same order: a word has inputs k and k+2 of outputs 0 and 1, byte by byte; the next of
+// outputs 2 and 3; then likewise for k+1 and k+3.
 //
 // If `twice`, the second of two outputs is not read from its bytes. Halfwords hold 256 * w1 + w0
-// then, so that one product sums both outputs, 256 * acc1 + acc0, and needs no unpacking. acc0 comes
-// from the lower bytes; acc1 follows exactly, as it has less than 24 bits.
+// then, so that one product sums both outputs, 256 * acc1 + acc0, and needs no unpacking. acc0
+// comes from the lower bytes; acc1 follows exactly, as it has less than 24 bits.
 #ifndef EMX_ARCH_DSP_S8_H
 #define EMX_ARCH_DSP_S8_H
 #include <emx/emx.h>
@@ -93,9 +93,9 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
     "ssat " a ", #8, " a ", asr #9\n\tssat " b ", #8, " b ", asr #9\n\t"                           \
     "strb " a ", [r12], #1\n\tstrb " b ", [r2], #1\n\t"
 
-// All blocks. What does not fit the core registers waits in s0 to s8; r7 in s15, as compilers do not
-// like to hear that it changes. Steps are an unrolled loop that is entered where as many are left as
-// the last round does; the assembler takes addresses right from aligned places only.
+// All blocks. What does not fit the core registers waits in s0 to s8; r7 in s15, as compilers do
+// not like to hear that it changes. Steps are an unrolled loop that is entered where as many are
+// left as the last round does; the assembler takes addresses right from aligned places only.
 #define EMX_BLOCKS_2(half, apart, odd)                                                             \
     "vmov s15, r7\n\t"                                                                             \
     ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
