@@ -17,7 +17,7 @@ from emx.check_plan import check
 from emx.choose import MORE, SLACK, choose
 from emx.ir import Array, Graph, Node, Op, TensorType, Value
 from emx.kernel import Kernel, Trace, Wishes
-from emx.options import Options
+from emx.options import CHOICES, Options
 from emx.plan import plan
 from emx.program import Plan
 from emx.report import manifest
@@ -25,6 +25,7 @@ from emx.select import bind, offer
 from emx.target import Target, find_target
 
 GENERIC = find_target("generic")
+WORDS = CHOICES["ram"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def test_a_few_bytes_are_not_worth_it() -> None:
 
 def test_without_candidates_nothing_changes() -> None:
     graph = chain([Layer(256, ((10, 64, True),)), Layer(64, ((10, 0, False),))])
-    arenas = {chosen(graph, ram).arena_bytes for ram in MORE}
+    arenas = {chosen(graph, ram).arena_bytes for ram in WORDS}
     assert len(arenas) == 1
 
 
@@ -144,8 +145,8 @@ def test_beside_every_combination(seed: int) -> None:
         for kernels in itertools.product(*(layer.kernels for layer in offered.layers))
     ]
     least = min(p.cost for p in every)
-    for ram, more in MORE.items():
-        planned = chosen(graph, ram)
+    for ram in WORDS:
+        more, planned = MORE[ram], chosen(graph, ram)
         assert planned.cost <= int(least * more)
         smallest = min(p.arena_bytes for p in every if p.cost <= int(least * more))
         assert ram == "default" or planned.arena_bytes <= smallest * SLACK

@@ -200,7 +200,8 @@ def _image(
     counts = {index: round(value * per_tick) for index, value in ticks.items()}
     (stack,) = (int.from_bytes(r.data, "little") for r in records if r.kind == STACK)
     code, data = image_bytes(program)
-    run_names = (f"{name}_run", f"{name}_run_in")
+    verbs = ("run", "run_in", "feed_row", "feed_row_in")
+    run_names = tuple(f"{name}_{verb}" for verb in verbs)
     bound = stack_bound(machine.compiler, program, run_names, read_usage(directory))
     return _Image(code, data, counts.pop(WHOLE), stack, bound.bytes, counts), records
 

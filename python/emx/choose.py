@@ -2,7 +2,7 @@
 """Graph -> Plan: which kernel each layer gets, and how many layers run row by row.
 
 Costs are predicted instructions. `ram` of the options says what may be paid for memory: nothing
-("default": the fastest kernels), or the factors of MORE.
+("default": the fastest kernels), or the factors of MORE; "rows" if the input arrives row by row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from emx.schedule import peaks
 from emx.select import Group, Offer, bind, offer
 from emx.target import Target
 
-MORE = {"default": 1.0, "small": 1.04, "min": 1.3}  # of the instructions of "default"
+MORE = {"default": 1.0, "small": 1.04, "min": 1.3, "rows": 1.5}  # of the instructions of "default"
 SLACK = 1.01  # an arena that is larger by this factor is as good if it costs less
 
 
@@ -82,7 +82,7 @@ def _choices(offered: Offer, options: Options) -> list[Choice]:
     fastest = {layer.name: layer.fastest for layer in offered.layers}
     if options.ram == "default" and not options.input_rows:
         return [Choice(fastest, None, 0, 0)]
-    most = MORE["min" if options.input_rows else options.ram]
+    most = MORE["rows" if options.input_rows else options.ram]
     budget = int(most * sum(k.cost for k in fastest.values()))
     table = _table(offered)
     whole = [] if options.input_rows else list(_cheapest(table, Choice({}, None, 0, 0), budget))

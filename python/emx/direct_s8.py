@@ -108,12 +108,11 @@ class Direct:
     ) -> int:
         """Predicted instructions."""
         x, blocks = self.x, -(-outputs // self.groups // BLOCK)
-        adds = 0 if self.skip is None else _ADD * outputs
-        strided = 0 if self._contiguous else 2 * depth
+        adds = 0 if self.skip is None else _ADD[target.dot] * outputs
         total = 0.0
         for n, tiles in ((2, out[1] // 2), (1, out[1] % 2)) if pixels == 2 else ((1, out[1]),):
             tile, staged, block, product = _COSTS[target.dot][n]
-            each = tile + (staged + product * blocks) * depth + block * blocks + n * strided
+            each = tile + (staged + product * blocks) * depth + block * blocks
             total += tiles * (self.groups * each + n * adds)
         return int(x.batch * out[0] * total)
 
@@ -168,10 +167,10 @@ _TYPES = {False: {}, True: {"x": "uint8_t"}}
 # an input of a block. As measured on Cortex-M3, M4F and M55 with the networks of MLPerf Tiny.
 _COSTS = {
     "generic": {2: (390, 6.4, 105, 17.0), 1: (130, 3.7, 70, 11.0)},
-    "dsp": {2: (300, 2.0, 10, 7.2), 1: (140, 0.0, 17, 4.9)},
-    "mve": {2: (120, 3.7, 22, 0.9), 1: (70, 2.0, 15, 0.6)},
+    "dsp": {2: (100, 7.7, 45, 6.0), 1: (70, 3.1, 30, 4.1)},
+    "mve": {2: (62, 2.1, 27, 0.9), 1: (84, 1.1, 14, 0.6)},
 }
-_ADD = 35  # and to add the skip to an output
+_ADD = {"generic": 35, "dsp": 21, "mve": 7}  # and to add the skip to an output
 
 # Constants of every instance.
 _KEY = ("pixels", "contiguous", "gather", "inside", "runs", "tail", "twice", "words", "wide")

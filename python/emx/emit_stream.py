@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emx.c_text import aligned_comments, c_scalar, comment, prototype
+from emx.c_text import aligned_comments, c_scalar, comment, mentions, prototype
 from emx.kernel import Param, Span
-from emx.program import Instance, Plan, Stage, Step
+from emx.program import Instance, Line, Plan, Stage, Step
 
 NUMBERS = 24  # of the order of calls on a line
 
@@ -27,7 +27,9 @@ def stream_context(step: Step, plan: Plan) -> dict[str, Any]:
         n: outside[n] if line.offset is None else f"memory + {line.offset}"
         for n, line in stream.lines.items()
     }
-    row = prototype(f"static void {step.name}_row", ["int stage", "emx_line_at_t *at", *parameters])
+    row = prototype(
+        f"EMX_INLINE void {step.name}_row", ["int stage", "emx_line_at_t *at", *parameters]
+    )
     feed = ["uint32_t row", "const void *data", *parameters]
     rows = (
         prototype(f"static bool {step.name}_feed", feed)
@@ -51,7 +53,7 @@ def stream_context(step: Step, plan: Plan) -> dict[str, Any]:
         "arguments": ", ".join(p.rpartition("*")[2] for p in parameters),
         "given": [(names.index(n), stream.lines[n].height) for n in step.reads.values()],
         "fed": places[names[0]] if stream.fed else "",
-        "cases": [_case(s, step.name, names, places, plan) for s in stream.stages],
+        "cases": [_case(s, step.name, stream.lines, places, plan) for s in stream.stages],
     }
 
 
@@ -101,23 +103,34 @@ def _pointer(buffer: str, name: str, plan: Plan, step: Step) -> str:
 
 
 def _case(
-    stage: Stage, stream: str, names: Sequence[str], places: dict[str, str], plan: Plan
+    stage: Stage, stream: str, lines: Mapping[str, Line], places: dict[str, str], plan: Plan
 ) -> dict[str, Any]:
-    """One row of a stage: where its inputs are, its parameters, the call."""
-    step = stage.step
+    """One row of a stage: where its inputs are, its parameters, the call. A line of one row has it
+    always at its start."""
+    step, names = stage.step, list(lines)
     kernel, own = step.kernel, names.index(step.writes)
     instance = plan.program.instances[step.instance]
-    lines = [f"const int32_t row = at[{own}].made;"]
+    data: dict[str, str] = {}
+    text = []
     for operand, span in stage.spans.items():
-        line = names.index(step.reads[operand])
-        lines.append(
-            f"const emx_rows_t {operand} = emx_line_rows(&{stream}_lines[{line}], &at[{line}], "
-            f"{places[step.reads[operand]]}, {_corner(span)}, {span.reach});"
-        )
+        name = step.reads[operand]
+        data[operand] = places[name] if _is_row(lines[name], span) else f"{operand}.data"
+        if not _is_row(lines[name], span):
+            i = names.index(name)
+            text.append(
+                f"const emx_rows_t {operand} = emx_line_rows(&{stream}_lines[{i}], &at[{i}], "
+                f"{places[name]}, {_corner(span)}, {span.reach});"
+            )
     arguments = []
     if instance.varying:
-        lines += [f"{instance.at_struct} p;", *_parameters(stage, instance)]
+        text += [f"{instance.at_struct} p;", *_parameters(stage, instance)]
         arguments.append("&p")
+    if any(mentions(line, "row") for line in text):
+        text.insert(0, f"const int32_t row = at[{own}].made;")
+    y = f"emx_line_next(&{stream}_lines[{own}], &at[{own}], {places[step.writes]})"
+    if _is_row(lines[step.writes], Span(1)):
+        y = f"(void *)({places[step.writes]})"
+        text.append(f"at[{own}].made++;")
     for operand in kernel.operands:
         c = kernel.c_type(operand)
         if operand == "scratch":
@@ -125,12 +138,16 @@ def _case(
         elif operand in step.weights:
             arguments.append(f"w->{step.weights[operand]}")
         elif operand == "y":
-            place = f"&{stream}_lines[{own}], &at[{own}], {places[step.writes]}"
-            arguments.append(f"({c} *)emx_line_next({place})")
+            arguments.append(f"({c} *){y}")
         else:
-            arguments.append(f"(const {c} *){operand}.data")
-    lines.append(f"{instance.name}({', '.join(arguments)});")
-    return {"name": step.name, "origin": comment(str(step.origin)), "lines": lines}
+            arguments.append(f"(const {c} *)(const void *)({data[operand]})")
+    text.append(f"{instance.name}({', '.join(arguments)});")
+    return {"name": step.name, "origin": comment(str(step.origin)), "lines": text}
+
+
+def _is_row(line: Line, span: Span) -> bool:
+    """Whether what `span` asks for is always the one row that the line has."""
+    return line.offset is not None and line.rows == 1 and span.reach == 1
 
 
 def _corner(span: Span) -> str:
@@ -141,7 +158,9 @@ def _corner(span: Span) -> str:
 def _parameters(stage: Stage, instance: Instance) -> Iterator[str]:
     """What the instance reads of its parameters."""
     first = next(iter(stage.spans))
-    own = {"in_h": f"{first}.count", "pad_top": "row" if stage.accumulates else f"{first}.above"}
+    own = {"in_h": f"{first}.count", "pad_top": f"{first}.above"}
+    if stage.accumulates:
+        own = {"pad_top": "row"}
     for field in instance.varying:
         if stage.varies and field in own:
             yield f"p.{field} = {own[field]};"

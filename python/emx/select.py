@@ -126,7 +126,7 @@ def bind(offer: Offer, picks: Mapping[str, Kernel], group: Group | None = None) 
     table: dict[str, Buffer] = buffers.table
     if group:
         fed = buffers.of(graph.inputs[0]) if group.fed else None
-        stream = stream_step(steps[: len(rows)], rows, table, fed, group.fed)
+        stream = stream_step(steps[: len(rows)], rows, table, offer.target, fed, group.fed)
         inside = {s.writes for s in steps[: len(rows) - 1]}
         steps[: len(rows)] = [stream]
         table = {n: b for n, b in table.items() if n not in inside}

@@ -10,9 +10,10 @@ import numpy as np
 
 from emx.kernel import Kernel, Rows, Span, Trace
 from emx.program import FEED, Buffer, Line, Stage, Step, Stream, padded
+from emx.target import Target
 
-CALL = 60  # instructions that the call of one row takes beside its kernel, roughly
-MOVE = 0.75  # and those per byte that moves to the front of its line
+CALL = 45  # instructions that the call of one row takes beside its kernel, roughly
+MOVE = {"generic": 0.75, "dsp": 0.75, "mve": 0.2}  # and for each byte that moves in its line
 STAGES = 250  # a stage is a byte in the order of calls
 
 
@@ -25,6 +26,7 @@ class Plot:
     stages: tuple[Stage, ...]
     calls: tuple[int, ...]
     buffers: Mapping[str, Buffer]
+    target: Target
     fed: str | None = None
 
     @property
@@ -57,6 +59,7 @@ def stream_step(
     steps: Sequence[Step],
     rows: Sequence[Rows],
     buffers: Mapping[str, Buffer],
+    target: Target,
     fed: str | None = None,
     planes: int = 0,
 ) -> Step:
@@ -66,7 +69,7 @@ def stream_step(
         Stage(s, {k: r.spans[k] for k in s.reads}, r.varies, r.accumulates)
         for s, r in zip(steps, rows, strict=True)
     ]
-    plot = Plot(tuple(stages), tuple(r.calls for r in rows), buffers, fed)
+    plot = Plot(tuple(stages), tuple(r.calls for r in rows), buffers, target, fed)
     result = build(plot)
     outside = {f"x{i}": name for i, name in enumerate(plot.inputs) if name != fed}
     kernel = Kernel(
@@ -120,7 +123,7 @@ def build(plot: Plot) -> Result:
         Stream(placed, stages, order, places["state"]),
         total,
         {x: _trace(plot, order, x) for x in plot.inputs if x != plot.fed},
-        cost + int(MOVE * moved),
+        cost + int(MOVE[plot.target.dot] * moved),
     )
 
 

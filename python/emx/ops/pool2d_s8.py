@@ -97,7 +97,7 @@ class Pool2dS8(Op):
                  "divisor", "count", "m", "shift"),
             overlap={"x": trace},
             types=dict.fromkeys("xy", "int8_t"),
-            cost=node.output.type.size * (2 * taps + 20),
+            cost=node.output.type.size * (taps + 20),
         )  # fmt: skip
 
     def rows(

@@ -35,9 +35,9 @@ EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offse
                      : "lr", "d0", "d1", "d2", "d3", "memory");
 }
 
-// Sixteen inputs of two pixels by four outputs: 128 products. Sums: r0, r2, r4, r6 of the first pixel,
-// r8, r10, r12, lr of the second; this instruction wants even registers. r9 and r11 walk along the
-// pixels, r3 along the weights. `mac` is vmladav to begin sums, vmladava to go on.
+// Sixteen inputs of two pixels by four outputs: 128 products. Sums: r0, r2, r4, r6 of the first
+// pixel, r8, r10, r12, lr of the second; this instruction wants even registers. r9 and r11 walk
+// along the pixels, r3 along the weights. `mac` is vmladav to begin sums, vmladava to go on.
 #define EMX_STEP_2(mac)                                                                            \
     "vldrb.8 q0, [r9], #16\n\tvldrb.8 q2, [r3], #16\n\t" mac ".s8 r0, q0, q2\n\t"                  \
     "vldrb.8 q1, [r11], #16\n\t" mac ".s8 r8, q1, q2\n\t"                                          \
@@ -181,6 +181,29 @@ EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32
     v = vshrq_n_s32(vaddq_n_s32(v, emx_result_start(to->zero)), EMX_SCALE_SHIFT);
     v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(to->hi)), vdupq_n_s32(to->lo));
     vstrbq_p_s32(y, v, vctp32q((uint32_t)n));
+}
+
+#define EMX_HAVE_whole_of_taps_s8
+EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
+                                     const int8_t *w, const int32_t *q, int8_t *y)
+{
+    const int32_t whole = p->channels - p->tail;
+    int32_t c = 0;
+    if (p->wide) {
+        return false;
+    }
+    const uint32x4_t from = vmulq_n_u32(vidupq_n_u32(0, 4), (uint32_t)p->taps);
+    for (; c + 16 <= whole; c += 16) {
+        const int32_t *const own = q + c / 4 * EMX_BLOCK_PARAMS;
+        emx_four_blocks_of_taps_s8(p, x, c, w + c * p->taps, from, own, y);
+    }
+    for (; c < whole; c += 4) {
+        int32_t acc[4];
+        const int32_t *const own = q + c / 4 * EMX_BLOCK_PARAMS;
+        emx_mac_taps_s8(acc, own + EMX_BLOCK_BIAS, x, c, w + c * p->taps, p->taps, 4);
+        emx_requantise_4_s8(y + c, acc, own, &p->to, 4);
+    }
+    return true;
 }
 
 #endif

@@ -7,8 +7,8 @@
 //
 // The product is exact, and rounded half to even. A mean divides by `divisor`, or, where that is 0,
 // by the number of taps within pad_limit_h by pad_limit_w (the padded image, or the image itself),
-// which may reach beyond the image: m[i] * 2^-shift[i] is the factor for count[i] of them. A maximum
-// has the factor m[0] * 2^-shift[0].
+// which may reach beyond the image: m[i] * 2^-shift[i] is the factor for count[i] of them. A
+// maximum has the factor m[0] * 2^-shift[0].
 // No scratch. Pixel by pixel, four channels at a time: reads their window, then writes them.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
@@ -129,27 +129,54 @@ EMX_INLINE void emx_pool2d_s8(const emx_pool2d_s8_t *p, int mean, const int8_t *
 // The pool of a whole image that arrives row by row: in_h is 1, pad_top the number of the row. What
 // is there so far is in y (maximum) or in scratch (sums); y is the result after the last. Sums are
 // int16 if that is enough for kernel_h*kernel_w numbers, else int32.
+EMX_INLINE void emx_avgpool2d_row_4_s8(const emx_pool2d_s8_t *p, const int8_t *x, void *scratch,
+                                       int32_t c, int32_t n, int8_t *y)
+{
+    int16_t *const narrow = (int16_t *)scratch + c;
+    int32_t *const wide = (int32_t *)scratch + c;
+    const int32_t taps = p->kernel_h * p->kernel_w;
+    int32_t acc[4] = {0, 0, 0, 0};
+    if (p->pad_top > 0) {
+        EMX_UNROLL
+        for (int32_t i = 0; i < n; i++) {
+            acc[i] = taps <= 255 ? narrow[i] : wide[i];
+        }
+    }
+    if (n == 4) {
+        emx_sum_4_s8(acc, x + c, p->channels, p->in_w);
+    }
+    for (int32_t j = 0; j < p->in_w && n < 4; j++) {
+        for (int32_t i = 0; i < n; i++) {
+            acc[i] += x[j * p->channels + c + i];
+        }
+    }
+    if (p->pad_top < p->kernel_h - 1) {
+        EMX_UNROLL
+        for (int32_t i = 0; i < n; i++) {
+            if (taps <= 255) {
+                narrow[i] = (int16_t)acc[i];
+            } else {
+                wide[i] = acc[i];
+            }
+        }
+        return;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const int64_t a = acc[i] - taps * p->x_zero;
+        const int64_t v = emx_round_even_s64(a * p->m[0], p->shift[0]);
+        y[c + i] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
+    }
+}
+
 EMX_INLINE void emx_avgpool2d_row_s8(const emx_pool2d_s8_t *p, const int8_t *x, void *scratch,
                                      int8_t *y)
 {
-    int16_t *const narrow = (int16_t *)scratch;
-    int32_t *const wide = (int32_t *)scratch;
-    const int32_t taps = p->kernel_h * p->kernel_w;
-    for (int32_t c = 0; c < p->channels; c++) {
-        int32_t acc = p->pad_top == 0 ? 0 : taps <= 255 ? narrow[c] : wide[c];
-        for (int32_t j = 0; j < p->in_w; j++) {
-            acc += x[j * p->channels + c];
-        }
-        if (taps <= 255) {
-            narrow[c] = (int16_t)acc;
-        } else {
-            wide[c] = acc;
-        }
-        if (p->pad_top == p->kernel_h - 1) {
-            const int64_t a = acc - taps * p->x_zero;
-            const int64_t v = emx_round_even_s64(a * p->m[0], p->shift[0]);
-            y[c] = emx_clamp_s8(v, p->zero, p->lo, p->hi);
-        }
+    int32_t c = 0;
+    for (; c + 4 <= p->channels; c += 4) {
+        emx_avgpool2d_row_4_s8(p, x, scratch, c, 4, y);
+    }
+    if (c < p->channels) {
+        emx_avgpool2d_row_4_s8(p, x, scratch, c, p->channels - c, y);
     }
 }
 
