@@ -21,6 +21,7 @@ from emx.bundle import Bundle
 from emx.cli import main
 from emx.exporter import cached_export, outputs_of
 from emx.ir import Array
+from emx.options import CHOICES
 from emx.paths import root
 from quantised import Layers, noise, quantised, samples
 
@@ -58,6 +59,14 @@ def test_command_line(archive: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert noise(layers(), bundle) > 30
     assert main(["export", str(archive), "-o", str(out), "--quantize", "int8"]) == 2
     assert "quantising needs calibration data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_word_that_an_option_does_not_have(name: str) -> None:
+    with pytest.raises(emx.EmxError, match=f"{name} is 'tiny'") as caught:
+        emx.Options(**{name: "tiny"})
+    assert f"hint  choose one of {', '.join(CHOICES[name])}" in str(caught.value)
+    assert getattr(emx.Options(), name) == CHOICES[name][0]
 
 
 def test_progress_is_told() -> None:
