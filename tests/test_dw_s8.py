@@ -84,7 +84,8 @@ def random_layer(seed: int) -> Layer:
     kernel = (3, 3) if common else pair(1, 6)
     dilation = (1, 1) if rng.random() < 0.7 else pair(1, 3)
     pads = [rng.randint(0, (kernel[i // 2] - 1) * dilation[i // 2]) for i in range(4)]
-    window = Window(kernel, pair(1, 2 if common else 4), dilation, (*pads,))  # type: ignore[arg-type]
+    stride = pair(1, 2 if common else 4)
+    window = Window(kernel, stride, dilation, (*pads,))  # type: ignore[arg-type]
     least = [window.reach(a) - pads[2 * a] - pads[2 * a + 1] for a in (0, 1)]
     h, w = (rng.randint(max(1, n), max(1, n) + 12) for n in least)
     bounds = (-128, 127) if common else (rng.randint(-128, 0), rng.randint(1, 127))

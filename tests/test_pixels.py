@@ -14,7 +14,7 @@ from torch import nn
 import emx
 from emx.api import generate
 from emx.build import find_machine
-from emx.bundle import Arg, Bundle, Ref
+from emx.bundle import Bundle, Ref
 from emx.ir import Array, DType
 from emx.load import load
 from emx.ops.pixels_s8 import PixelsS8
@@ -45,7 +45,7 @@ def pixels(calls: Calls, *steps: Step, shape: tuple[int, ...], q: Quant) -> Ref:
     x = calls.argument(I(*shape, low=0, high=256, dtype=DType.U8), "image")
     (value,) = calls.add("wide", "aten._to_copy.default", (x,), {"dtype": DType.F32})
     for i, (call, a) in enumerate(steps):
-        b: Arg = calls.tensor(f"c{i}", a) if isinstance(a, np.ndarray) else a  # type: ignore[assignment]
+        b: object = calls.tensor(f"c{i}", a) if isinstance(a, np.ndarray) else a
         (value,) = calls.add(f"step{i}", f"aten.{call}.Tensor", (value, b))
     (y,) = calls.add("quantize", f"{DECOMPOSED}.quantize_per_tensor.default", (value, *numbers(q)))
     return calls.dequantised(y, q)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A test program: each model of emx_test_models against what PyTorch, or a twin in Python, gave. It
-// exits with 0 if all agree, 1 if values differ, 2 if the weights or vectors are not those that were
-// exported.
+// exits with 0 if all agree, 1 if values differ, 2 if the weights or vectors are not those that
+// were exported.
 //
 // With -DEMX_TEST_DUMP="FILE" all outputs, and the steps of a tapped model for vector 0, are
 // written to FILE as records of emx_dump.h.

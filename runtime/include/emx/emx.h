@@ -33,8 +33,8 @@
 // Kernel bodies must see their shape as constants, so inlining is not optional.
 #define EMX_INLINE static inline __attribute__((always_inline, unused))
 
-// EMX_INSTANCE: one symbol for each distinct kernel instance, which shows in the map file and in the
-// profile. EMX_SHARED: one copy for all instances.
+// EMX_INSTANCE: one symbol for each distinct kernel instance, which shows in the map file and in
+// the profile. EMX_SHARED: one copy for all instances.
 #if defined(__clang__)
 #define EMX_INSTANCE static __attribute__((noinline))
 #define EMX_SHARED static __attribute__((noinline, unused))

@@ -5,8 +5,8 @@
 #define EMX_QUANT_H
 #include <emx/emx.h>
 
-// Four outputs are a block; their parameters lie beside each other, int32_t [12]: what the sums start
-// from, then a multiplier and a left shift of each (emx_round_wide_s8: a right shift).
+// Four outputs are a block; their parameters lie beside each other, int32_t [12]: what the sums
+// start from, then a multiplier and a left shift of each (emx_round_wide_s8: a right shift).
 enum {
     EMX_BLOCK = 4,
     EMX_BLOCK_BIAS = 0,  // + o

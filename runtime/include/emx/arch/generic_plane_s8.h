@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Portable micro-kernels of depthwise layers: the rows of one channel lie in a ring in scratch, wide
-// enough for the padding, and outputs are computed from there. So a channel of x may be overwritten
-// row by row. Results are the same to the bit everywhere.
+// Portable micro-kernels of depthwise layers: the rows of one channel lie in a ring in scratch,
+// wide enough for the padding, and outputs are computed from there. So a channel of x may be
+// overwritten row by row. Results are the same to the bit everywhere.
 //
 // python/emx/depthwise_s8.py knows how much scratch an instruction set needs, and how many rows of
 // outputs it computes at once.

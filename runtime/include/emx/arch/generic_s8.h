@@ -49,7 +49,8 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
 #endif
 
 #ifndef EMX_HAVE_dot_2x4_s8
-// acc[i][o] = b[o] + sum_k x[i][k] * w[o][k] for the pixels i of a pair and the outputs o of a block
+// acc[i][o] = b[o] + sum_k x[i][k] * w[o][k] for the pixels i of a pair and the outputs o of a
+// block
 EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
                                const int8_t *w, int32_t depth)
 {

@@ -12,8 +12,9 @@
 
 #define EMX_HAVE_plane_quick_s8
 
-// What the assembly is told. In scratch are a column of zeros, the filter and the ring. Floors collapse: a left shift of up to 8 before the multiplication is as well one
-// less to the right after it.
+// What the assembly is told. In scratch are a column of zeros, the filter and the ring. Floors
+// collapse: a left shift of up to 8 before the multiplication is as well one less to the right
+// after it.
 typedef struct {
     int32_t b, m, start, shift; // of the channel: what makes results of sums
     int32_t step;               // of y, in the loop

@@ -7,9 +7,9 @@
 //   is `segment` of its inputs in a row. Outputs and inputs come in parts: of a group, or, where
 //   `each` output has a channel of its own (depthwise), of four.
 //
-//   size  of an element of x and y     sums of a segment    result(v)
-//   1, 2  int8_t, int16_t              int32_t, no bound    clamp((v + 2^(shift-1) >> shift) + zero)
-//   4     float                        float                clamp(v)
+//   size  of an element of x and y    sums of a segment    result(v)
+//   1, 2  int8_t, int16_t             int32_t, no bound    clamp((v + 2^(shift-1) >> shift) + zero)
+//   4     float                       float                clamp(v)
 //
 //   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first)
 //   w     [parts][blocks][depth][4] of `bits` bits, the lower four first; depth is the taps times

@@ -17,8 +17,9 @@
 //   with `runs`, unless `inside`, C bytes that are x_zero
 //   2*depth if `gather`: where the inputs of a window lie
 //   pixels*out_c/groups if a skip is added to the result
-// Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by group:
-// reads the windows of the tile, then writes its outputs, each just after the skip that it reads.
+// Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by
+// group: reads the windows of the tile, then writes its outputs, each just after the skip that it
+// reads.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
 // from this order of reads and writes (python/emx/window.py, proved by tests/test_conv_s8.py).

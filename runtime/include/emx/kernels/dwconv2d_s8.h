@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise convolution: y[n][oy][ox][c] = requantise(b[c] + sum_{ky,kx} x[n][iy][ix][c]*w[c][ky][kx])
+// Depthwise: y[n][oy][ox][c] = requantise(b[c] + sum_{ky,kx} x[n][iy][ix][c] * w[c][ky][kx])
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is x_zero outside the image;
 //   requantise() of emx/quant.h
 //
@@ -9,12 +9,12 @@
 //   y  [batch][out_h][out_w][channels] at steps y_row, y_col, 1
 //
 // emx_dwconv2d_s8: image by image, channel by channel: stages the rows of the channel that the next
-// row of outputs needs in scratch, then writes these outputs; on Helium, where `quick`, those of two
-// rows at once. Rows and columns may be the model's columns and rows, whatever is faster. How much
-// scratch: arch/*_plane_s8.h and python/emx/depthwise_s8.py.
+// row of outputs needs in scratch, then writes these outputs; on Helium, where `quick`, those of
+// two rows at once. Rows and columns may be the model's columns and rows, whatever is faster. How
+// much scratch: arch/*_plane_s8.h and python/emx/depthwise_s8.py.
 //
-// emx_dwconv2d_direct_s8: x_chan is 1; scratch for a pointer to each tap, and `channels` bytes. Pixel
-// by pixel, four channels at a time: reads the window of these channels, then writes them.
+// emx_dwconv2d_direct_s8: x_chan is 1; scratch for a pointer to each tap, and `channels` bytes.
+// Pixel by pixel, four channels at a time: reads the window of these channels, then writes them.
 //
 // y may lie over x if it starts far enough before x, or, where no output is written before its
 // channel has been read there, exactly at x: this follows from the order of reads and writes
@@ -91,8 +91,8 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
     }
 }
 
-// All channels of a pixel. The window's corner is at (iy, ix) of x; where a tap is beyond the image,
-// it is in `zeros`.
+// All channels of a pixel. The window's corner is at (iy, ix) of x; where a tap is beyond the
+// image, it is in `zeros`.
 EMX_INLINE void emx_dwconv2d_pixel_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, int32_t iy,
                                       int32_t ix, const int8_t *zeros, const int8_t **taps,
                                       const int8_t *w, const int32_t *q, int8_t *y)

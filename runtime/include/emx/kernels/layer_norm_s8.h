@@ -4,7 +4,8 @@
 //
 //   x, y  [rows][len]     m, c  [len]
 //
-// To the bit, with S the sum of a row, or len * x_zero, and V its squares around S / len, times len:
+// To the bit, with S the sum of a row, or len * x_zero, and V its squares around S / len, times
+// len:
 //
 //   v * 2^(2e) = (V << 14) + epsilon, rounded down, 2^30 <= v < 2^32
 //   z[i] = ((len * x[n][i] - S) * 2^t) * rsqrt(v) >> 32 with t = unit - 7 - e, rsqrt that of

@@ -8,8 +8,8 @@
 //            [columns/4][12], and weights, [columns/4][depth][4]; two rows of a, [2][depth]; if
 //            EMX_STAGED is 4, the same as a pair, [depth][4]
 //
-// depth is k, padded to a multiple of EMX_DEPTH, columns a multiple of 4. k <= 2^15, so no sum leaves
-// 32 bits. y must not overlap a or b.
+// depth is k, padded to a multiple of EMX_DEPTH, columns a multiple of 4. k <= 2^15, so no sum
+// leaves 32 bits. y must not overlap a or b.
 #ifndef EMX_KERNELS_MATMUL_S8_H
 #define EMX_KERNELS_MATMUL_S8_H
 #include <emx/arch.h>

@@ -4,7 +4,7 @@
 //   e[i] = powers[d >> 4] * powers[16 + d & 15] >> 32         e^(-d * scale) in 2^-28
 //   v * 2^(t - 3) = sum of e, 2^31 <= v < 2^32, v rounded down; r = reciprocal(v) * a >> (31 + t)
 //   y[n][i][k] = clamp(zero + floor((e[i] * r >> 32) / 2^s + 1/2))
-//   y[n][i][k] = clamp(zero + floor(-(d * a + ((log2(v) + t) * b >> 20)) / 2^s + 1/2)) if a logarithm
+//   logarithm: y[n][i][k] = clamp(zero + floor(-(d * a + ((log2(v) + t) * b >> 20)) / 2^s + 1/2))
 //
 //   x, y  [outer][len][inner]     powers  [32]
 //
