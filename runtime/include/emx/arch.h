@@ -38,14 +38,16 @@
 
 // How weights of int8 are packed belongs to the target too: models define one of these, or none.
 #if defined(EMX_DOT_MVE)
-#include <emx/arch/mve_3x3_s8.h>
 #include <emx/arch/mve_lanes_s8.h>
 #include <emx/arch/mve_plane_s8.h>
+// After those in which they are written.
+#include <emx/arch/mve_3x3_s8.h>
 #include <emx/arch/mve_s8.h>
 #elif defined(EMX_DOT_DSP)
-#include <emx/arch/dsp_3x3_s8.h>
 #include <emx/arch/dsp_lanes_s8.h>
 #include <emx/arch/dsp_plane_s8.h>
+// After those in which they are written.
+#include <emx/arch/dsp_3x3_s8.h>
 #include <emx/arch/dsp_s8.h>
 #endif
 

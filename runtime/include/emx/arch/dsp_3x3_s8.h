@@ -8,7 +8,6 @@
 // row of the first slot is the first of three.
 #ifndef EMX_ARCH_DSP_3X3_S8_H
 #define EMX_ARCH_DSP_3X3_S8_H
-#include <emx/arch/dsp_plane_s8.h>
 #include <emx/plane_s8.h>
 
 #define EMX_HAVE_plane_quick_s8

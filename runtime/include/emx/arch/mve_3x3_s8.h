@@ -8,7 +8,6 @@
 #ifndef EMX_ARCH_MVE_3X3_S8_H
 #define EMX_ARCH_MVE_3X3_S8_H
 #include <arm_mve.h>
-#include <emx/arch/mve_plane_s8.h>
 #include <emx/plane_s8.h>
 
 #define EMX_HAVE_plane_quick_s8
