@@ -13,6 +13,7 @@ from emx.check_plan import PlanError, check
 from emx.kernel import Trace
 from emx.plan import plan
 from emx.program import Plan, Program, Step
+from emx.replay import replay
 from plan_programs import (
     Call,
     elementwise,
@@ -128,6 +129,11 @@ def test_the_checker_names_what_is_wrong() -> None:
     refused("leave out some of the output", steps(a, half))
     wide = replace(b, kernel=replace(b.kernel, overlap={"x0": elementwise(128)}))
     refused("reads outside", steps(a, wide))
+
+
+def test_a_call_without_bytes_is_replayed() -> None:
+    """An empty tensor may lie over an empty one, and nothing is read or written."""
+    replay(elementwise(0), 0, 0, 0, "empty")
 
 
 # Trace.distance

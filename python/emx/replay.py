@@ -33,7 +33,7 @@ def replay(trace: Trace, x: int, y: int, shift: int, what: str) -> None:
     _check_ranges(trace.write_lo, trace.write_hi, y, f"{what}: event %d writes outside")
     reads, writes = (trace.read_lo, trace.read_hi), (trace.write_lo, trace.write_hi)
     every = np.concatenate([*reads, *writes, [shift, x, y]])
-    unit = int(np.gcd.reduce(every))
+    unit = max(1, int(np.gcd.reduce(every)))  # of a call without bytes: 0
     events = len(trace.read_lo)
     x0, y0 = max(0, -shift) // unit, max(0, shift) // unit
     size = max(x0 + x // unit, y0 + y // unit)
