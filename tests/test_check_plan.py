@@ -7,6 +7,7 @@ import itertools
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from emx.check_plan import PlanError, check
@@ -133,7 +134,8 @@ def test_the_checker_names_what_is_wrong() -> None:
 
 def test_a_call_without_bytes_is_replayed() -> None:
     """An empty tensor may lie over an empty one, and nothing is read or written."""
-    replay(elementwise(0), 0, 0, 0, "empty")
+    nothing = np.zeros(0, np.int64)
+    replay(Trace(nothing, nothing, nothing, nothing), 0, 0, 0, "empty")
 
 
 # Trace.distance
