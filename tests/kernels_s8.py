@@ -5,7 +5,7 @@ over an input as far as the kernel's traces say."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +54,21 @@ class Layer:
         return self.op.kernels_for(self.node, self.data, find_target(target), wishes)
 
 
+def alike(layer: Layer) -> Layer:
+    """A layer with weights whose scaled sums all start alike."""
+    *others, c = layer.constants
+    return replace(layer, constants=(*others, np.zeros_like(c)))
+
+
 def scaled(
     w: Array, x: Quant, y: Quant, spread: float = 3.0, seed: int = 0
 ) -> tuple[Array, Array, Array]:
-    """(b, m, shift) for weights w [o][...]: scales per output, so that results fill y's range."""
+    """(b, m, c) for weights w [o][...]: scales per output, so that results fill y's range."""
     random = np.random.default_rng(seed)
     norm = np.sqrt((w.reshape(len(w), -1).astype(np.float64) ** 2).sum(axis=1)) * 74 + 1
     reals = spread ** random.uniform(-1, 1, len(w)) * 60 / norm
     b = np.rint(random.uniform(-1, 1, len(w)) * norm).astype(np.int32)
-    return b, *multipliers(reals)
+    return b, multipliers(reals), random.integers(-900, 900, len(w), np.int32)
 
 
 def array_text(name: str, data: Array) -> str:

@@ -18,7 +18,7 @@ from emx.kernel import Kernel, Wishes
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.quant import Quant
 from emx.window import Window
-from kernels_s8 import Layer, run_kernels, scaled
+from kernels_s8 import Layer, alike, run_kernels, scaled
 from twins import MACHINES, s8
 
 R = np.random.default_rng(11)
@@ -105,7 +105,7 @@ def oracle(of: Layer) -> Array:
     """Output by output, in integers of any length."""
     op, x = of.op, of.x
     assert isinstance(op, Conv2dS8)
-    w, b, m, shift = (a.tolist() for a in of.constants)
+    w, b, m, rest = (a.tolist() for a in of.constants)
     x = x.transpose(0, 2, 3, 1) if op.channels_first else x
     window, (n, h, width, channels) = op.window, x.shape
     y = np.zeros((n, *window.out(h, width), channels), int)
@@ -116,7 +116,7 @@ def oracle(of: Layer) -> Array:
             ix = at[2] * window.stride[1] - window.pad[2] + kx * window.dilation[1]
             if 0 <= iy < h and 0 <= ix < width:
                 acc += (int(x[at[0], iy, ix, c]) - op.x.zero) * w[c][0][ky][kx]
-        v = Fraction(acc * m[c], 1 << shift[c]) + Fraction(1, 2)
+        v = Fraction(acc * m[c], 1 << 41 - m[c] % 256) + Fraction(rest[c] + 256, 512)
         y[at] = max(op.lo, min(op.hi, v.numerator // v.denominator + op.y.zero))
     return y
 
@@ -201,10 +201,10 @@ def test_without_optimisation(tmp_path: Path, machine: str) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_compact_parameters(tmp_path: Path, machine: str) -> None:
     """Optimised for size: 7 bytes a channel; 8 where a bias needs more than 24 bits."""
-    w, b, m, shift = LAYERS["same"].constants
+    w, b, m, c = alike(LAYERS["same"]).constants
     b = np.append(b[:-1], np.int32(1 << 24))
-    large = replace(LAYERS["same"], constants=(w, b, m, shift))
-    layers = {name: LAYERS[name] for name in ("same", "tall", "five")} | {"large": large}
+    large = replace(LAYERS["same"], constants=(w, b, m, c))
+    layers = {name: alike(LAYERS[name]) for name in ("same", "tall", "five")} | {"large": large}
     wishes = Wishes(optimize="size")
     words = {name: k.params["words"] for name, of in layers.items()
              for k in of.kernels("cortex-m4", wishes)}  # fmt: skip
@@ -217,8 +217,8 @@ def test_compact_parameters(tmp_path: Path, machine: str) -> None:
 def test_wide(tmp_path: Path) -> None:
     """Sums that are scaled up by thousands need 64 bits."""
     base = LAYERS["same"]
-    w, b, m, shift = base.constants
-    steep = replace(base, constants=(w, b, m, np.full_like(shift, 12)))
+    w, b, m, c = base.constants
+    steep = replace(base, constants=(w, b, m - (m & 255) + 41 - 12, c))
     assert all(k.params["wide"] for k in steep.kernels("generic"))
     lines = run_kernels({"steep": steep}, tmp_path, "host", *MACHINES["host"])
     assert not [line for line in lines if not line.endswith("good")]

@@ -41,7 +41,7 @@ static int8_t EMX_ALIGNED(16) x[2 * DEPTH + 4], w[OUTPUTS][DEPTH], packed[2][OUT
 static int32_t EMX_ALIGNED(16) q[2][BLOCKS * EMX_BLOCK_PARAMS];
 static int32_t sums[2][2 * EMX_BLOCK];
 static uint32_t state = 1;
-static int kind, twice, zero;
+static int kind, twice;
 
 static int32_t uniform(int32_t lo, int32_t hi)
 {
@@ -83,21 +83,21 @@ static void start(int32_t depth)
         while (room < 31 && (int64_t)bound << (room + 1) < (int64_t)1 << 31) {
             room++;
         }
-        const int32_t m = kind %% 4 ? INT32_MAX - 63 : uniform(1 << 24, (1 << 25) - 1) * 64;
-        const int32_t k = kind %% 4 ? room : uniform(0, kind ? 2 : room);
+        const int32_t high = kind %% 4 ? (1 << 23) - 1 : uniform(1 << 22, (1 << 23) - 1);
+        const int32_t most = twice && o %% 2 ? emx_min_s32(room, 8) : room;
+        const int32_t m = high * 256 + (kind %% 4 ? most : uniform(0, kind ? 2 : most));
+        const int32_t c = kind %% 4 ? (kind - 2) * (1 << 20) : uniform(-70000, 70000);
         int32_t *const theirs = q[1] + o / EMX_BLOCK * EMX_BLOCK_PARAMS;
         int32_t *const ours = q[0] + o / EMX_BLOCK * EMX_BLOCK_PARAMS;
-        const int as_one = twice && o %% 2, at = o %% 4;
+        const int at = o %% 4;
         theirs[EMX_BLOCK_BIAS + at] = ours[EMX_BLOCK_BIAS + at] = b;
         theirs[EMX_BLOCK_M + 2 * at] = ours[EMX_BLOCK_M + 2 * at] = m;
-        theirs[EMX_BLOCK_SHIFT + 2 * at] = as_one ? emx_min_s32(k, 8) : k;
-        ours[EMX_BLOCK_SHIFT + 2 * at] = as_one ? 8 - emx_min_s32(k, 8) : k;
-        if (as_one) {
+        theirs[EMX_BLOCK_START + 2 * at] = ours[EMX_BLOCK_START + 2 * at] = c;
+        if (twice && o %% 2) {
             const uint32_t first = (uint32_t)ours[EMX_BLOCK_BIAS + at - 1];
             ours[EMX_BLOCK_BIAS + at] = (int32_t)((uint32_t)b * 256 + first);
         }
     }
-    zero = kind %% 4 ? -128 + kind * 80 : uniform(-128, 127);
 }
 
 static void check(const char *name, const void *ours, const void *theirs, size_t bytes)
@@ -117,7 +117,7 @@ static void stage(int32_t depth)
 
 static void blocks(int32_t depth)
 {
-    const emx_blocks_s8_t p = {depth, BLOCKS, zero, PITCH};
+    const emx_blocks_s8_t p = {depth, BLOCKS, PITCH};
     twice ? emx_blocks_1_twice_s8(&p, x + 1, packed[0], q[0], y[0])
           : emx_blocks_1_s8(&p, x + 1, packed[0], q[0], y[0]);
     generic_blocks_1_s8(&p, x + 1, packed[1], q[1], y[1]);
@@ -139,10 +139,10 @@ static void dots(int32_t depth)
     generic_dot_2x4_s8(sums[1], q[1], pairs[1], packed[1], depth);
     check("dot_2x4_s8", sums[0], sums[1], 32);
     for (int32_t n = 1; n <= 4; n++) {
-        const emx_result_s8_t to = {zero, n - 128, 127 - 3 * n};
-        emx_requantise_4_s8(y[0] + n, sums[1], q[0], &to, n);
-        generic_requantise_4_s8(y[1] + n, sums[1], q[1], &to, n);
-        check("requantise_4_s8", y[0], y[1], sizeof y[0]);
+        const emx_bounds_s8_t in = {n - 128, 127 - 3 * n};
+        emx_scale_4_s8(y[0] + n, sums[1], q[0], &in, n);
+        generic_scale_4_s8(y[1] + n, sums[1], q[1], &in, n);
+        check("scale_4_s8", y[0], y[1], sizeof y[0]);
     }
 }
 

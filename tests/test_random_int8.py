@@ -46,8 +46,8 @@ def bundle(seed: int, directory: Path) -> Bundle:
 
 @SEEDS
 def test_networks(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, seeds: range) -> None:
-    """On the host under sanitizers, then on the boards of both kinds of int8 instructions, and on
-    one that has none; with the wishes that change what is generated."""
+    """On the host under sanitizers, then on every kind of core; with the wishes that change what is
+    generated."""
     made = bundles(seeds, tmp_path_factory.mktemp("calibration"))
     for machine, flags, wishes in (
         ("host", SANITIZE, Options(slim=False)),
@@ -55,6 +55,8 @@ def test_networks(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, seed
         ("mps2-an386", ("-O2",), Options(io_arena=True)),
         ("mps3-an547", ("-O2",), Options(ram="small", io_arena=True)),
         ("mps2-an385", ("-Os",), Options(io_arena=True)),
+        ("mps2-an500", ("-O3",), Options(ram="min", io_arena=True)),
+        ("mps2-an505", ("-Os",), Options(optimize="size", io_arena=True)),
     ):
         directory = tmp_path / f"{machine}_{wishes.ram}"
         run_together(made, directory, machine, flags, replace(wishes, test=True, taps=True))

@@ -74,7 +74,7 @@ class Net:
     ) -> Value:
         """Outputs are round(sums * real); add(skip) has the same scale."""
         weights = (w.astype(np.int8), np.zeros(len(w), np.int32) if b is None else b)
-        values = [self.constant(a) for a in (*weights, *multipliers(np.full(len(w), real)))]
+        values = [self.constant(a) for a in (*weights, *scales(real, len(w)))]
         y = quants[1]
         add = AddS8(y, UNIT, y, -128, 127) if skip else None
         window = window or Window((w.shape[2], w.shape[3]))
@@ -82,7 +82,7 @@ class Net:
         return self.add(op, x, *values, *([skip] if skip else []))
 
     def linear(self, x: Value, w: Array, b: Array, real: float = 1.0) -> Value:
-        values = [self.constant(a) for a in (w, b, *multipliers(np.full(len(w), real)))]
+        values = [self.constant(a) for a in (w, b, *scales(real, len(w)))]
         return self.add(LinearS8(UNIT, UNIT, -128, 127), x, *values)
 
     def graph(self, *outputs: Value) -> Graph:
@@ -90,6 +90,11 @@ class Net:
         made = Graph("net", (self.x,), outputs, names, tuple(self.nodes), self.constants)
         verify(made)
         return made
+
+
+def scales(real: float, count: int) -> tuple[Array, Array]:
+    """m and c of as many outputs."""
+    return multipliers(np.full(count, real)), np.zeros(count, np.int32)
 
 
 def inputs_of(graph: Graph, seed: int, count: int) -> list[Array]:

@@ -150,11 +150,11 @@ def conv_case(
     """x [n][d][h][w][c], w [o][c][kd][kh][kw], the last axes as given."""
     all_axes = (*(Axis(1),) * (3 - len(axes)), *axes)
     scale = R.uniform(1e-3, 4e-3, w[0]) * (300.0 if large else 1.0)
-    m, shift = multipliers(scale * 0.05 / y.scale)
+    m, c = multipliers(scale * 0.05 / y.scale), R.integers(-255, 256, w[0]).astype(np.int32)
     op = Conv3dS8(all_axes, groups, Quant(0.05, -11), y, y.lo, y.hi)  # type: ignore[arg-type]
     bias = R.integers(-1000, 1000, w[0]).astype(np.int32)
     FLOATS[name] = (scale, bias)
-    return Case(name, op, (s8(R, 2, *x),), (s8(R, *w, low=-127), bias, m, shift))
+    return Case(name, op, (s8(R, 2, *x),), (s8(R, *w, low=-127), bias, m, c))
 
 
 CONVOLUTIONS = [
@@ -180,7 +180,8 @@ def test_convolutions_are_pytorch(case: Case) -> None:
     w = case.constants[0] * scale.reshape(-1, 1, 1, 1, 1)
     exact = Conv3d(op.axes, op.groups)
     x = t(case.inputs[0], op.x).double().numpy()
-    want = np.stack([exact.reference(v, w, bias * scale * op.x.scale) for v in x])
+    b = bias * scale * op.x.scale + case.constants[3] / 512 * op.y.scale
+    want = np.stack([exact.reference(v, w, b) for v in x])
     assert_near(case, torch.tensor(want).float(), op.y)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from emx.ir import Array
 from emx.kernel import Kernel, Offsets, Param, Trace, Wishes
-from emx.packing_s8 import BLOCK, Weighted, compacted
-from emx.quant import Quant, left_shifts
+from emx.packing_s8 import BLOCK, Weighted
+from emx.quant import Quant
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
 
@@ -84,15 +84,15 @@ class Depthwise:
         self, layer: Weighted, function: str, variant: str, *, compact: bool = False
     ) -> Kernel:
         x, quick = self.x, self.quick(layer)
-        q, wide = layer.params()
-        q = compacted(q) if compact and not wide else q
+        short = layer.compact(self.y) if compact else None
+        q = layer.params() if short is None else short
         params: dict[str, Param] = {
             "batch": x.batch, "in_h": x.height, "in_w": x.width, "channels": x.channels,
             "out_h": self.out[0], "out_w": self.out[1], **self.window.params(),
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "y_row": self.y_row, "y_col": self.y_col,
             "tail": x.channels % BLOCK, "words": q.shape[-1], "quick": int(quick),
-            "folded": int(_folded(layer)), "wide": int(wide), "x_zero": self.quant.zero,
+            "folded": int(_folded(layer)), "wide": int(layer.wide), "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         return Kernel(
@@ -166,9 +166,8 @@ def _bytes(at: Offsets, start: Offsets) -> tuple[Offsets, Offsets]:
 
 def _folded(layer: Weighted) -> bool:
     """Whether left shifts are up to 8, and weights fit 16 bits after them."""
-    left = left_shifts(layer.shift, layer.bound)
     most = np.abs(layer.w.astype(np.int64)).reshape(len(layer.w), -1).max(axis=1)
-    return left is not None and bool(((left <= 8) & (most << left < 1 << 15)).all())
+    return not layer.wide and bool(((layer.left <= 8) & (most << layer.left < 1 << 15)).all())
 
 
 def _pack(w: Array) -> Array:

@@ -22,8 +22,8 @@ from emx.window import Column, Layout, Pixels, Window, window_traces
 class DirectSkip:
     """A tensor that is added to the sums before they are rounded:
 
-    y = clamp(floor((acc * m[o] + term) / 2^shift[o] + 1/2) + y.zero, lo, hi)
-    term = floor((skip - skip.zero) * M.m * 2^(shift[o] - M.shift)), M = skip.scale / y.scale
+    y = scaled(acc, m, c, y, lo, hi, term) of emx.quant
+    term = floor((skip - skip.zero) * M.m * 2^(shifts(m) - M.shift)), M = skip.scale / y.scale
     """
 
     skip: Quant
@@ -67,7 +67,7 @@ class Direct:
         output, so pixels of a pair would overwrite each other's."""
         direct = isinstance(self.skip, DirectSkip)
         compact = wishes.optimize == "size"
-        packed = layer.packed(self.groups, target, compact=compact, wide=direct)
+        packed = layer.packed(self.y, self.groups, target, compact=compact, wide=direct)
         sizes = (1,) if direct else (2, 1)
         return tuple(self._kernel(packed, len(layer.w), target, pixels) for pixels in sizes)
 

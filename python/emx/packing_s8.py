@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emx.ir import Array, Node, Unsupported
-from emx.quant import Quant, left_shifts
+from emx.quant import SCALE_SHIFT, Quant, fits_left, shifts
 from emx.target import Target
 
 BLOCK = 4  # outputs
@@ -33,32 +33,33 @@ class Weighted:
     """The parameters of a layer, w [outputs][...], the others [outputs]; see docs/output-format.md.
 
     b       bias in units of x.scale * w.scale, with x's zero point folded in
+    start   of the scaled sum, in 2^-SCALE_SHIFT of a step: y's zero point, a half, and c
     bound   no sum of products and bias, nor a part of it, is larger
     """
 
     w: Array
     b: Array
     m: Array
-    shift: Array
+    start: Array
     bound: Array
 
     @staticmethod
-    def of(node: Node, constants: Mapping[str, Array], x: Quant) -> Weighted:
-        """Of a node whose inputs are x, w, b, m, shift. Unsupported if its sums might overflow."""
-        w, b, m, shift = (constants[v.name] for v in node.inputs[1:5])
+    def of(node: Node, constants: Mapping[str, Array], x: Quant, y: Quant) -> Weighted:
+        """Of a node whose inputs are x, w, b, m, c. Unsupported if its sums might overflow."""
+        w, b, m, c = (constants[v.name] for v in node.inputs[1:5])
         terms = w.reshape(len(w), -1).astype(np.int64)
         bias = b - x.zero * terms.sum(axis=1)
         # The same, exactly, of a filter of zeros, so that its left shift is in no other's way.
-        more = np.maximum(33 - shift.astype(np.int64), 0)
+        more = np.maximum(33 - shifts(m), 0)
         more *= ~terms.any(axis=1) & (np.abs(bias) << more < 1 << 23)
-        bias, shift = bias << more, (shift + more).astype(np.int32)
+        bias, m = bias << more, (m - more).astype(np.int32)
         bound = np.abs(bias) + 128 * np.abs(terms).sum(axis=1)
         if np.max(bound, initial=0) >= 1 << 31:
             raise Unsupported(
                 f"a sum of {terms.shape[1]} products may overflow 32 bits",
                 "keep this layer in float, or split its inputs",
             )
-        return Weighted(w, bias, m, shift, bound)
+        return Weighted(w, bias, m, c.astype(np.int64) + start_of(y), bound)
 
     @property
     def depth(self) -> int:
@@ -71,35 +72,52 @@ class Weighted:
         if target.dot != "dsp" or (groups > 1 and len(self.w) // groups % 2):
             return False
         w = self.w.reshape(len(self.w), -1).astype(np.int16)
-        left = left_shifts(self.shift[1::2], self.bound[1::2])
-        fits = left is not None and np.max(left, initial=0) <= 8
+        fits = np.max(self.left[1::2], initial=0) <= 8
         fits = fits and np.max(self.bound[1::2], initial=0) < 1 << 23
         both = len(w) // 2 * 2
         return bool(fits and not np.any((w[1:both:2] == -128) & (w[:both:2] < 0)))
 
-    def params(
-        self, groups: int = 1, *, wide: bool = False, twice: bool = False
-    ) -> tuple[Array, bool]:
-        """(int32 [groups][blocks][12], whether they are for 64-bit requantisation, as asked for
-        with `wide`): of each block four biases, four pairs of a multiplier and a shift."""
-        left = None if wide else left_shifts(self.shift, self.bound)
-        b, m, shift = (
-            _blocks(r, groups) for r in (self.b, self.m, self.shift if left is None else left)
-        )
+    @property
+    def left(self) -> Array:
+        """The left shifts of the sums."""
+        return self.m & 255
+
+    @property
+    def wide(self) -> bool:
+        """Whether scaling the sums takes 64 bits."""
+        return not fits_left(shifts(self.m), self.bound)
+
+    def params(self, groups: int = 1, *, twice: bool = False) -> Array:
+        """int32 [groups][blocks][12]: of each block four biases, four pairs of a multiplier and a
+        start."""
+        b, m, start = (_blocks(r, groups) for r in (self.b, self.m, self.start))
         if twice:
             b[..., 1::2] = _wrapped(b[..., 1::2] * 256 + b[..., ::2])
-            shift[..., 1::2] = 8 - shift[..., 1::2]
-        pairs = np.stack([m, shift], axis=-1).reshape(*m.shape[:-1], 2 * BLOCK)
-        return np.concatenate([b, pairs], axis=-1).astype(np.int32), left is None
+        pairs = np.stack([m, start], axis=-1).reshape(*m.shape[:-1], 2 * BLOCK)
+        return np.concatenate([b, pairs], axis=-1).astype(np.int32)
+
+    def compact(self, y: Quant, groups: int = 1) -> Array | None:
+        """The same in 7 or 8 bytes an output, as emx_unpack_block_s8 of emx/dot_s8.h reads it.
+        None unless all scaled sums start alike."""
+        if self.wide or np.any(self.start != start_of(y)):
+            return None
+        q = self.params(groups)
+        b, m = q[..., :BLOCK], q[..., BLOCK::2]
+        if np.max(np.abs(b.astype(np.int64)), initial=0) >= 1 << 23:
+            return np.concatenate([m, b], axis=-1)
+        raw = np.ascontiguousarray(b, "<i4").view(np.uint8).reshape(*b.shape, 4)[..., :3]
+        words = np.ascontiguousarray(raw).reshape(*b.shape[:-1], 12).view("<i4")
+        return np.concatenate([m, words], axis=-1).astype(np.int32)
 
     def packed(
-        self, groups: int, target: Target, *, compact: bool = False, wide: bool = False
+        self, y: Quant, groups: int, target: Target, *, compact: bool = False, wide: bool = False
     ) -> Packed:
-        """All that a kernel of blocks reads; `compact`: parameters in 7 or 8 bytes an output."""
+        """All that a kernel of blocks reads; `compact`: parameters in 7 or 8 bytes an output where
+        they may be; `wide`: sums are scaled in 64 bits in any case."""
+        wide = wide or self.wide
         twice = not wide and self.twice(groups, target)
-        q, wide = self.params(groups, wide=wide, twice=twice)
-        if compact and not wide:
-            q = compacted(self.params(groups)[0])
+        short = self.compact(y, groups) if compact and not wide else None
+        q = self.params(groups, twice=twice) if short is None else short
         w = pack_weights(self.w, groups, target, twice=twice)
         tail = len(self.w) // groups % BLOCK
         how = {"tail": tail, "twice": int(twice), "words": q.shape[-1], "wide": int(wide)}
@@ -116,15 +134,9 @@ class Packed:
     how: Mapping[str, int]
 
 
-def compacted(q: Array) -> Array:
-    """Blocks as emx_unpack_block_s8 of emx/dot_s8.h reads them."""
-    b, m, k = q[..., :BLOCK], q[..., BLOCK::2], q[..., BLOCK + 1 :: 2]
-    scales = m + k  # multipliers are multiples of 64
-    if np.max(np.abs(b.astype(np.int64)), initial=0) >= 1 << 23:
-        return np.concatenate([scales, b], axis=-1)
-    raw = np.ascontiguousarray(b, "<i4").view(np.uint8).reshape(*b.shape, 4)[..., :3]
-    words = np.ascontiguousarray(raw).reshape(*b.shape[:-1], 12).view("<i4")
-    return np.concatenate([scales, words], axis=-1).astype(np.int32)
+def start_of(y: Quant) -> int:
+    """What scaled sums start from: the zero point, and a half."""
+    return (2 * y.zero + 1) << (SCALE_SHIFT - 1)
 
 
 def _wrapped(v: Array) -> Array:

@@ -16,6 +16,8 @@ from emx.ir import Array, DType
 
 MULTIPLIER_STEP = 64  # multipliers are multiples of it: 25 significant bits, the others are free
 MAX_SHIFT = 41  # smaller multipliers have fewer bits
+SCALE_SHIFT = 9  # scaled sums are in 2^-9 of a step
+LARGEST = 2.0**20  # whatever is multiplied by more, and is not 0, saturates
 VANISHING = 2.0**-24  # a filter whose multiplier is smaller is zero
 
 
@@ -90,11 +92,35 @@ class Multiplier:
         return Multiplier(m, shift)
 
 
-def multipliers(reals: Array) -> tuple[Array, Array]:
-    """(m, shift) of each element, int32."""
-    found = [Multiplier.of(float(r)) for r in np.ravel(reals)]
-    m = np.array([f.m for f in found], np.int32).reshape(np.shape(reals))
-    return m, np.array([f.shift for f in found], np.int32).reshape(np.shape(reals))
+def multipliers(reals: Array) -> Array:
+    """m int32 of each of 0 <= reals, which stands for m * 2^-shifts(m): near to it, by 2^-24 of it
+    unless it is below 2^-11. The lowest byte is the left shift of emx_scale_s8 in emx/quant.h."""
+    reals = np.minimum(np.asarray(reals, np.float64), LARGEST)
+    exponent = np.frexp(reals)[1].astype(np.int64)
+    m = _carrying(reals, np.minimum(31 - exponent, MAX_SHIFT))
+    m = np.where(m >> 31, _carrying(reals, np.minimum(30 - exponent, MAX_SHIFT)), m)
+    return np.asarray(np.where(reals == 0, 0, m), np.int32)
+
+
+def _carrying(reals: Array, shift: Array) -> Array:
+    left = MAX_SHIFT - shift
+    return np.asarray(np.rint((reals * 2.0**shift - left) / 256).astype(np.int64) * 256 + left)
+
+
+def shifts(m: Array) -> Array:
+    """The shift of each of multipliers(), int64."""
+    return np.asarray(MAX_SHIFT - (m.astype(np.int64) & 255))
+
+
+def scaled(
+    acc: Array, m: Array, c: Array, y: Quant, lo: int, hi: int, term: Array | int = 0
+) -> Array:
+    """clamp(floor(acc * r + c * 2^-SCALE_SHIFT + 1/2) + y.zero, lo, hi), with r what multipliers()
+    m stand for: one rounding of the exact sum, half up. acc: integers below 2^31; m and c int32
+    broadcast to it. `term` is added to the product acc * m."""
+    acc, m, c, shift = acc.astype(np.int64), m.astype(np.int64), c.astype(np.int64), shifts(m)
+    start = (c << (shift - SCALE_SHIFT)) + (np.int64(1) << (shift - 1))
+    return _clamped(((acc * m + term + start) >> shift) + y.zero, lo, hi, y.dtype)
 
 
 def requantise(acc: Array, m: Array | int, shift: Array | int, y: Quant, lo: int, hi: int) -> Array:
@@ -120,17 +146,17 @@ def round_even(v: Array, shift: Array | int) -> Array:
     return np.asarray((v + (np.int64(1) << (shift - 1)) - 1 + ((v >> shift) & 1)) >> shift)
 
 
-def left_shifts(shift: Array | int, bound: Array | int) -> Array | None:
-    """k of emx_requantise_s8 in emx/quant.h, int32 from 0 to 31:
+def fits_left(shift: Array | int, bound: Array | int) -> bool:
+    """Whether every |acc| <= bound may be shifted left by MAX_SHIFT - shift in 32 bits. Then
 
-    y = (((acc << k) * m >> 32) + (zero << 9) + (1 << 8)) >> 9, then clamped
+        acc * m >> shift = ((acc << (MAX_SHIFT - shift)) * m >> 32) >> SCALE_SHIFT
 
-    which equals requantise() as floors collapse. None where acc << k might not fit 32 bits for an
-    |acc| <= bound, as results are millions: then emx_requantise_wide_s8 takes the shift itself.
+    also with a number added before the last shift, as floors collapse: emx_scale_s8 and
+    emx_requantise_s8 in emx/quant.h. Otherwise, as results are millions: emx_scale_wide_s8.
     """
-    k = MAX_SHIFT - np.asarray(shift, np.int64)
-    fits = (k < 32) & ((np.asarray(bound, np.int64) << np.minimum(k, 31)) < 1 << 31)
-    return k.astype(np.int32) if bool(np.all(fits)) else None
+    left = np.maximum(MAX_SHIFT - np.asarray(shift, np.int64), 0)
+    fits = np.asarray(bound, np.int64) << np.minimum(left, 31) < 1 << 31
+    return bool(np.all((left < 32) & fits))
 
 
 def _clamped(v: Array, lo: int, hi: int, dtype: DType) -> Array:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """2-D convolution of int8, channels last inside: sums are exact, and rounded once.
 
-y[n][oy][ox][o] = requantise(b[o] + sum (x[n][iy][ix][c] - x.zero) * w[o][c][ky][kx])
+y[n][oy][ox][o] = scaled(b[o] + sum (x[n][iy][ix][i] - x.zero) * w[o][i][ky][kx])
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from emx.direct_s8 import Direct, DirectSkip
 from emx.ir import Array, DType, Node, Op, TensorType
 from emx.kernel import Kernel, Rows, Wishes
 from emx.packing_s8 import Weighted
-from emx.quant import Quant, requantise
+from emx.quant import Quant, scaled, shifts
 from emx.rows import window_rows
 from emx.sample import P, Q, Sample, W
 from emx.target import Target
@@ -29,11 +29,11 @@ from emx.window import Layout, Window
 
 @dataclass(frozen=True)
 class Conv2dS8(Op):
-    """Inputs x s8 [n][h][w][c] ([n][c][h][w] if channels_first), w s8 [o][c/groups][kh][kw], b, m
-    and shift s32 [o], and skip s8 of y's shape if there is `add` or `direct`.
+    """Inputs x s8 [n][h][w][i] ([n][i][h][w] if channels_first), w s8 [o][i/groups][kh][kw], b, m
+    and c s32 [o], and skip s8 of y's shape if there is `add` or `direct`.
 
-    b is in units of x.scale * w.scale[o]; m and shift are multipliers() of x.scale * w.scale[o] /
-    y.scale. Padding holds x.zero, so it adds nothing.
+    b is in units of x.scale * w.scale[o]; m are multipliers() of x.scale * w.scale[o] / y.scale; c
+    is what of the bias is no whole unit, see scaled(). Padding holds x.zero, so it adds nothing.
 
     add     the skip is added to the result, whose Quant is y: what comes out is of add.y
     direct  the skip, of this Quant, is added to the sums before the rounding (DirectSkip)
@@ -65,13 +65,14 @@ class Conv2dS8(Op):
         return TensorType((image.batch, out_h, out_w, types[1].dims[0]), DType.S8)
 
     def reference(self, *arrays: Array) -> Array:
-        x, w, b, m, shift, *skip = arrays
+        x, w, b, m, c, *skip = arrays
         if self.channels_first:
             x = x.transpose(0, 2, 3, 1)
         acc = self._sums(x, w.astype(np.int64)) + b.astype(np.int64)
         if self.direct:
-            return self._rounded_once(acc, m, shift, skip[0])
-        y = requantise(acc, m, shift, self.y, self.lo, self.hi)
+            term = DirectSkip(self.direct, self.y).term(skip[0], shifts(m))
+            return scaled(acc, m, c, self.y, self.lo, self.hi, term)
+        y = scaled(acc, m, c, self.y, self.lo, self.hi)
         return self.add.reference(y, skip[0]) if self.add else y
 
     def _sums(self, x: Array, w: Array) -> Array:
@@ -87,13 +88,6 @@ class Conv2dS8(Op):
             y = y + np.concatenate(parts, axis=-1)
         return y
 
-    def _rounded_once(self, acc: Array, m: Array, shift: Array, skip: Array) -> Array:
-        assert self.direct
-        shift = shift.astype(np.int64)
-        v = acc * m + DirectSkip(self.direct, self.y).term(skip, shift)
-        y = ((v + (np.int64(1) << (shift - 1))) >> shift) + self.y.zero
-        return np.asarray(np.clip(y, self.lo, self.hi), np.int8)
-
     def macs(self, node: Node) -> int:
         return node.output.type.size * prod(node.inputs[1].type.dims[1:])
 
@@ -103,7 +97,7 @@ class Conv2dS8(Op):
     def kernels_for(
         self, node: Node, constants: Mapping[str, Array], target: Target, wishes: Wishes
     ) -> Sequence[Kernel]:
-        weighted = Weighted.of(node, constants, self.x)
+        weighted = Weighted.of(node, constants, self.x, self.y)
         window, image = self.window, self.layout(node.inputs[0].type)
         skip = DirectSkip(self.direct, self.y) if self.direct else self.add
         if self.groups == image.channels == len(weighted.w) and not skip:

@@ -20,15 +20,15 @@ from emx.builder import Lowering
 from emx.ir import Array, DType, Node, Op, TensorType
 from emx.kernel import Kernel, Param, Trace
 from emx.packing_s8 import STAGED, Weighted, pack_weights, padded_depth
-from emx.quant import Quant, requantise
+from emx.quant import Quant, scaled
 from emx.sample import P, Q, Sample, W
 from emx.target import Target
 
 
 @dataclass(frozen=True)
 class Conv3dS8(Op):
-    """Inputs x s8 [n][d][h][w][c], w s8 [o][c/groups][kd][kh][kw], b, m and shift s32 [o], as those
-    of Conv2dS8."""
+    """Inputs x s8 [n][d][h][w][c], w s8 [o][c/groups][kd][kh][kw], b, m and c s32 [o], as those of
+    Conv2dS8."""
 
     name: ClassVar[str] = "conv3d_s8"
     axes: tuple[Axis, Axis, Axis]
@@ -44,10 +44,10 @@ class Conv3dS8(Op):
         return TensorType((n, *out, types[1].dims[0]), DType.S8)
 
     def reference(self, *arrays: Array) -> Array:
-        x, w, b, m, shift = arrays
+        x, w, b, m, c = arrays
         real = x.astype(np.float64) - self.x.zero  # sums are exact below 2^53
         acc = convolve(real, w.astype(np.float64), self.axes, self.groups).astype(np.int64) + b
-        return requantise(acc, m, shift, self.y, self.lo, self.hi)
+        return scaled(acc, m, c, self.y, self.lo, self.hi)
 
     def macs(self, node: Node) -> int:
         per_output = prod(node.inputs[1].type.dims[1:]) // prod(a.spread for a in self.axes)
@@ -57,17 +57,17 @@ class Conv3dS8(Op):
         n, d, h, width, c = node.inputs[0].type.dims
         _, out_d, out_h, out_w, out_c = node.output.type.dims
         phases = self._phases(node, constants)
-        wide = any(p.params(self.groups)[1] for p in phases)
+        wide = any(p.wide for p in phases)
         depth = max(padded_depth(p.depth, target) for p in phases)
         params: dict[str, Param] = {
             "batch": n, "in_d": d, "in_h": h, "in_w": width, "in_c": c,
             "out_d": out_d, "out_h": out_h, "out_w": out_w, "out_c": out_c,
             **window_params(self.axes),
             "groups": self.groups, "depth": depth, "wide": int(wide), "x_zero": self.x.zero,
-            "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
+            "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
         packed = [pack_weights(p.w, self.groups, target).reshape(-1) for p in phases]
-        q = np.stack([p.params(self.groups, wide=wide)[0] for p in phases])
+        q = np.stack([p.params(self.groups) for p in phases])
         return Kernel(
             header="conv3d_s8",
             function="emx_conv3d_s8",
@@ -89,7 +89,7 @@ class Conv3dS8(Op):
             part = constants[w.name][:, :, z, y, x]
             if not part.size:  # kernels want a tap
                 part = np.zeros((*part.shape[:2], 1, 1, 1), np.int8)
-            found.append(Weighted.of(node, {**constants, w.name: part}, self.x))
+            found.append(Weighted.of(node, {**constants, w.name: part}, self.x, self.y))
         return found
 
     def _trace(self, x: TensorType, y: TensorType) -> Trace:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""y[n][o] = requantise(b[o] + sum_k (x[n][k] - x.zero) * w[o][k]), over the last axis of x."""
+"""y[n][o] = scaled(b[o] + sum_k (x[n][k] - x.zero) * w[o][k]), over the last axis of x."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emx.direct_s8 import Direct
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Wishes
 from emx.packing_s8 import BLOCK, Weighted
-from emx.quant import Quant, requantise
+from emx.quant import Quant, scaled
 from emx.sample import P, Q, Sample, W
 from emx.target import Target
 from emx.window import Column, Layout, Pixels, Window, window_traces
@@ -23,7 +23,7 @@ from emx.window import Column, Layout, Pixels, Window, window_traces
 
 @dataclass(frozen=True)
 class LinearS8(Op):
-    """Inputs x s8 [...][in], w s8 [out][in], b, m and shift s32 [out], as those of Conv2dS8."""
+    """Inputs x s8 [...][in], w s8 [out][in], b, m and c s32 [out], as those of Conv2dS8."""
 
     name: ClassVar[str] = "linear_s8"
     x: Quant
@@ -38,9 +38,9 @@ class LinearS8(Op):
         return TensorType((*x.dims[:-1], w.dims[0]), DType.S8)
 
     def reference(self, *arrays: Array) -> Array:
-        x, w, b, m, shift = arrays
+        x, w, b, m, c = arrays
         acc = (x.astype(np.int64) - self.x.zero) @ w.astype(np.int64).T + b.astype(np.int64)
-        return requantise(acc, m, shift, self.y, self.lo, self.hi)
+        return scaled(acc, m, c, self.y, self.lo, self.hi)
 
     def macs(self, node: Node) -> int:
         return node.output.type.size * node.inputs[1].type.dims[1]
@@ -53,7 +53,7 @@ class LinearS8(Op):
     ) -> Sequence[Kernel]:
         """Several rows are the pixels of a 1x1 convolution."""
         rows, inner = prod(node.output.type.dims[:-1]), node.inputs[1].type.dims[1]
-        layer = Weighted.of(node, constants, self.x)
+        layer = Weighted.of(node, constants, self.x, self.y)
         if rows == 1:
             return (self._row(layer, target, wishes),)
         image = Layout.channels_last(1, 1, rows, inner)
@@ -62,7 +62,7 @@ class LinearS8(Op):
 
     def _row(self, layer: Weighted, target: Target, wishes: Wishes) -> Kernel:
         """One row is read as it lies, again for each block of outputs."""
-        packed = layer.packed(1, target, compact=wishes.optimize == "size")
+        packed = layer.packed(self.y, 1, target, compact=wishes.optimize == "size")
         inner, outputs, staged = layer.depth, len(layer.w), packed.depth != layer.depth
         step = outputs if staged else BLOCK
         columns = [Column(o, min(o + step, outputs), 0, inner) for o in range(0, outputs, step)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""y[m][n] = requantise(sum_k (a[m][k] - a.zero) * (b[k][n] - b.zero)), matrix by matrix."""
+"""y[m][n] = scaled(sum_k (a[m][k] - a.zero) * (b[k][n] - b.zero)), matrix by matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emx.builder import Lowering
 from emx.ir import Array, DType, Node, TensorType, Unsupported
 from emx.kernel import Kernel, Wishes
 from emx.packing_s8 import BLOCK, STAGED, padded_depth
-from emx.quant import Multiplier, Quant, left_shifts, requantise
+from emx.quant import Quant, fits_left, multipliers, scaled, shifts
 from emx.sample import Q, Sample
 from emx.target import Target
 from emx.view import Strided, View, batch_loops
@@ -47,11 +47,12 @@ class MatMulS8(Strided):
     def reference(self, *arrays: Array) -> Array:
         a, b = (v.astype(np.float64) for v in self.read(arrays))  # exact below 2^53
         acc = ((a - self.a.zero) @ (b - self.b.zero)).astype(np.int64)
-        m = self._multiplier()
-        return self.written(requantise(acc, m.m, m.shift, self.y, self.y.lo, self.y.hi))
+        nothing = np.zeros(1, np.int32)
+        y = scaled(acc, self._multiplier(), nothing, self.y, self.y.lo, self.y.hi)
+        return self.written(y)
 
-    def _multiplier(self) -> Multiplier:
-        return Multiplier.of(self.a.scale * self.b.scale / self.y.scale)
+    def _multiplier(self) -> Array:
+        return multipliers(np.array([self.a.scale * self.b.scale / self.y.scale]))
 
     def macs(self, node: Node) -> int:
         a, _ = self._views(tuple(v.type for v in node.inputs))
@@ -80,8 +81,7 @@ class MatMulS8(Strided):
         inner = a.dims[-1]
         if inner > MAX_DEPTH:
             raise Unsupported(f"sums of {inner} products may overflow 32 bits", "split the product")
-        one = self._multiplier()
-        left = left_shifts(one.shift, 255 * 255 * inner)
+        m = self._multiplier()
         rows, runs = dims[-2], -(-dims[-1] // columns)
         staged = 4 if STAGED[target.dot] == 4 else 0
         return Kernel(
@@ -95,8 +95,7 @@ class MatMulS8(Strided):
                 "b_start": b.start, "b_row": b.steps[-2], "b_col": b.steps[-1],
                 "y_row": y.steps[-2], "y_col": y.steps[-1],
                 "a_zero": self.a.zero, "b_zero": self.b.zero,
-                "wide": int(left is None), "mul": one.m,
-                "shift": one.shift if left is None else int(left),
+                "wide": int(not fits_left(shifts(m), 255 * 255 * inner)), "mul": int(m[0]),
                 "zero": self.y.zero, "lo": self.y.lo, "hi": self.y.hi,
             },
             key=("wide", "a_col", "b_col", "y_col"),

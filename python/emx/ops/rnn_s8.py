@@ -19,7 +19,7 @@ from emx.fixed import sigmoid, tanh
 from emx.ir import Array, DType, Node, Op, TensorType, Unsupported
 from emx.kernel import Kernel, Trace
 from emx.packing_s8 import BLOCK, pack_weights, padded_depth
-from emx.quant import MAX_SHIFT, Multiplier, Quant, left_shifts, requantise
+from emx.quant import MAX_SHIFT, Multiplier, Quant, fits_left, requantise
 from emx.sample import Sample
 from emx.target import Target
 
@@ -176,7 +176,7 @@ class RecurrentS8(Op):
         both = sum(s.astype(np.float64) * q[:, 2 + i] for i, s in enumerate(sums)) * 2.0**self._left
         most = max(float(np.max(sums)) * 2.0**self._left, float(np.max(both)) / 2**31)
         far = steps + 256 * self.c.scale > MOST if self.c else False
-        fine = left_shifts(self._multiplier().shift, 4 << STATE) is None
+        fine = not fits_left(self._multiplier().shift, 4 << STATE)
         if most >= 1 << 31 or self.shift < 1 or far or fine or self.h.scale > WIDEST:
             raise Unsupported(
                 f"a {self.kind} of {steps} steps with h in steps of {self.h.scale:.3g} is not "

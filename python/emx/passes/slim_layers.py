@@ -13,8 +13,9 @@ from emx.ir import Array, Node, Slimmed
 from emx.ops.conv2d_s8 import Conv2dS8
 from emx.ops.linear_s8 import LinearS8
 from emx.passes.slim_ranges import Range
+from emx.quant import multipliers
 
-UNIT = (1 << 30, 30)  # m and shift of the multiplier 1
+UNIT = int(multipliers(np.ones(1))[0])
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,19 @@ class Layer:
     def cut(
         self, parameters: Sequence[Array], x: Channels, y: Channels
     ) -> tuple[Conv2dS8 | LinearS8, list[Array]]:
-        """The same layer of the channels that are kept, with its new w, b, m and shift."""
+        """The same layer of the channels that are kept, with its new w, b, m and c."""
         live = self._live(y.needed)
         same, sums = self._shares(live)
         gone = ~x.needed.reshape(same.shape) if self.takes_fewer else np.zeros_like(same)
         b = (self.b + (sums * (same & gone)[:, None]).sum(axis=2)).reshape(-1)
-        m, shift = (p.copy() for p in parameters[2:])
+        m, c = (p.copy() for p in parameters[2:])
         # What need not be computed is a bias alone: the constant, or anything.
         idle = ~y.needed | self.constant
         value = np.where(y.needed & self.constant, self.y.first - self.op.y.zero, 0)
-        b[idle], (m[idle], shift[idle]) = value[idle], UNIT
+        b[idle], m[idle], c[idle] = value[idle], UNIT, 0
         op, w = self._selected(live * ~gone[:, None, :, None, None], x.kept, y.kept)
         w = w.reshape(len(w), -1, *parameters[0].shape[2:])
-        after = [w, b[y.kept], m[y.kept], shift[y.kept]]
+        after = [w, b[y.kept], m[y.kept], c[y.kept]]
         return op, [a.astype(p.dtype) for a, p in zip(after, parameters, strict=True)]
 
     def proof(self, y: Channels) -> Slimmed:

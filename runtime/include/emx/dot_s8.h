@@ -11,7 +11,7 @@
 typedef struct {
     emx_blocks_s8_t blocks;
     int32_t outputs;
-    int32_t lo, hi;
+    int32_t zero, lo, hi;
 } emx_dot_s8_t;
 
 // How weights and parameters are packed, and what follows from it; constants where outputs are
@@ -28,7 +28,7 @@ EMX_INLINE int emx_clamped_s8(int32_t lo, int32_t hi) { return lo > INT8_MIN || 
 EMX_INLINE emx_dot_s8_t emx_dot_of_s8(int32_t depth, int32_t outputs, int32_t pitch, int32_t zero,
                                       int32_t lo, int32_t hi)
 {
-    const emx_dot_s8_t dot = {{depth, outputs / EMX_BLOCK, zero, pitch}, outputs, lo, hi};
+    const emx_dot_s8_t dot = {{depth, outputs / EMX_BLOCK, pitch}, outputs, zero, lo, hi};
     return dot;
 }
 
@@ -60,19 +60,19 @@ EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, int pixels, int twice, c
     }
 }
 
-// A block of emx/quant.h from one of `words` words: four multipliers with the left shifts in their
-// lower six bits, then four biases, of 24 bits if there are 7 words, of 32 if there are 8.
-EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t words, int32_t twice, int32_t *q)
+// A block of emx/quant.h from one of `words` words: four multipliers, then four biases, of 24 bits
+// if there are 7 words, of 32 if there are 8. What results start from is their zero point.
+EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t words, int32_t twice,
+                                    int32_t zero, int32_t *q)
 {
     const int8_t *const before = (const int8_t *)packed + 15; // a byte before the biases
     for (int32_t o = 0; o < EMX_BLOCK; o++) {
-        const int32_t k = packed[o] & 63, second = twice & o;
         int32_t b;
         memcpy(&b, before + 3 * o, sizeof b);
         b = words == 7 ? b >> 8 : packed[EMX_BLOCK + o];
-        q[EMX_BLOCK_BIAS + o] = second ? (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]) : b;
-        q[EMX_BLOCK_M + 2 * o] = packed[o] - k;
-        q[EMX_BLOCK_SHIFT + 2 * o] = second ? 8 - k : k;
+        q[EMX_BLOCK_BIAS + o] = twice & o ? (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]) : b;
+        q[EMX_BLOCK_M + 2 * o] = packed[o];
+        q[EMX_BLOCK_START + 2 * o] = emx_result_start(zero);
     }
 }
 
@@ -81,12 +81,12 @@ EMX_INLINE void emx_block_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how,
                              int32_t n, const int8_t *x, const int8_t *w, const int32_t *q,
                              int8_t *y)
 {
-    const emx_blocks_s8_t one = {p->blocks.depth, 1, p->blocks.zero, EMX_BLOCK};
+    const emx_blocks_s8_t one = {p->blocks.depth, 1, EMX_BLOCK};
     int32_t params[EMX_BLOCK_PARAMS];
     int8_t both[2 * EMX_BLOCK];
     const bool compact = how->words != EMX_BLOCK_PARAMS;
     if (compact) {
-        emx_unpack_block_s8(q, how->words, how->twice, params);
+        emx_unpack_block_s8(q, how->words, how->twice, p->zero, params);
     }
     emx_blocks_s8(&one, pixels, how->twice, x, w, compact ? params : q, both);
     for (int i = 0; i < pixels; i++) {
@@ -142,13 +142,13 @@ EMX_INLINE int64_t emx_direct_s8(const emx_direct_s8_t *d, int32_t skip, int32_t
     return shift >= d->shift ? v * ((int64_t)1 << (shift - d->shift)) : v >> (d->shift - shift);
 }
 
-// The same of `pixels` pixels (2: a staged pair), requantised in 64 bits; d->skip may be null.
+// The same of `pixels` pixels (2: a staged pair), scaled in 64 bits; d->skip may be null.
 EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const int8_t *x,
                                     const int8_t *w, const int32_t *q, const emx_direct_s8_t *d,
                                     int8_t *y)
 {
     const int32_t depth = p->blocks.depth, pitch = p->blocks.pitch;
-    const emx_result_s8_t to = {p->blocks.zero, p->lo, p->hi};
+    const emx_bounds_s8_t in = {p->lo, p->hi};
     for (int32_t o = 0; o < p->outputs; o++) {
         int32_t acc[2 * EMX_BLOCK];
         const int32_t at = o % EMX_BLOCK;
@@ -157,13 +157,13 @@ EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const
         } else if (at == 0) {
             emx_dot_1x4_s8(acc, q, x, w, depth);
         }
-        const int32_t m = q[EMX_BLOCK_M + 2 * at], shift = q[EMX_BLOCK_SHIFT + 2 * at];
+        const int32_t m = q[EMX_BLOCK_M + 2 * at], start = q[EMX_BLOCK_START + 2 * at];
         for (int32_t i = 0; i < pixels; i++) {
             int64_t v = (int64_t)acc[i * EMX_BLOCK + at] * m;
             if (d->skip) {
-                v += emx_direct_s8(d, d->skip[i * pitch + o], shift);
+                v += emx_direct_s8(d, d->skip[i * pitch + o], EMX_MAX_SHIFT - emx_left_of(m));
             }
-            y[i * pitch + o] = (int8_t)emx_round_wide_s8(v, shift, &to);
+            y[i * pitch + o] = (int8_t)emx_scale_wide_s8(v, m, start, &in);
         }
         if (at == EMX_BLOCK - 1) {
             w += EMX_BLOCK * depth;

@@ -18,14 +18,14 @@ typedef struct {
     int32_t x_zero;
     int32_t quick;  // 1: 3x3 taps of dilation 1, strides 1 or 2, folded, results of all of int8_t
     int32_t folded; // 1: left shifts are up to 8, and weights fit 16 bits after them
-    int32_t wide;   // 1: requantise in 64 bits
-    emx_result_s8_t to;
+    int32_t wide;   // 1: sums are scaled in 64 bits
+    emx_bounds_s8_t in;
 } emx_plane_s8_t;
 
 // One channel: its weights w[kernel_h * kernel_w], four bytes apart, and its parameters.
 typedef struct {
     const int8_t *w;
-    int32_t b, m, k;
+    int32_t b, m, start;
 } emx_channel_s8_t;
 
 // A pixel at a time (arch/*_lanes_s8.h): the taps of its window, and all channels.
@@ -33,7 +33,7 @@ typedef struct {
     int32_t taps, channels;
     int32_t tail; // channels % 4
     int32_t wide;
-    emx_result_s8_t to;
+    emx_bounds_s8_t in;
 } emx_taps_s8_t;
 
 EMX_INLINE int32_t emx_plane_reach_h_s8(const emx_plane_s8_t *p)
@@ -50,6 +50,14 @@ EMX_INLINE int32_t emx_plane_reach_w_s8(const emx_plane_s8_t *p)
 EMX_INLINE int32_t emx_plane_columns_s8(const emx_plane_s8_t *p)
 {
     return (p->out_w - 1) * p->stride_w + emx_plane_reach_w_s8(p);
+}
+
+// The result of a sum.
+EMX_INLINE int32_t emx_plane_result_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
+                                       int32_t acc)
+{
+    return p->wide ? emx_scale_wide_s8((int64_t)acc * c->m, c->m, c->start, &p->in)
+                   : emx_scale_s8(acc, c->m, c->start, &p->in);
 }
 
 #endif

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requantisation: an accumulator, times the real m * 2^-shift, rounded once, half up, in 8 bits.
-// To the bit as python/emx/quant.py says it.
+// Requantisation: a sum times a real, rounded once, half up, in 8 bits. To the bit as
+// python/emx/quant.py says it.
 #ifndef EMX_QUANT_H
 #define EMX_QUANT_H
 #include <emx/emx.h>
 
 // Four outputs are a block; their parameters lie beside each other, int32_t [12]: what the sums
-// start from, then a multiplier and a left shift of each (emx_round_wide_s8: a right shift).
+// start from; then of each a multiplier, whose lowest byte is the left shift of the sum, and what
+// the scaled sum starts from: the zero point, a half, and what of the bias is no whole unit.
 enum {
     EMX_BLOCK = 4,
     EMX_BLOCK_BIAS = 0,  // + o
     EMX_BLOCK_M = 4,     // + 2 * o
-    EMX_BLOCK_SHIFT = 5, // + 2 * o
+    EMX_BLOCK_START = 5, // + 2 * o
     EMX_BLOCK_PARAMS = 12,
-    EMX_SCALE_SHIFT = 9 // the unit of a scaled sum is 2^-9 of the result's
+    EMX_SCALE_SHIFT = 9, // the unit of a scaled sum is 2^-9 of the result's
+    EMX_MAX_SHIFT = 41   // a multiplier m is m * 2^-41, of a sum that is not shifted
 };
 
 // How results are stored: clamp(v + zero, lo, hi), all in the range of int8_t.
@@ -21,10 +23,14 @@ typedef struct {
     int32_t zero, lo, hi;
 } emx_result_s8_t;
 
+// How results are stored that have their zero point: clamp(v, lo, hi).
+typedef struct {
+    int32_t lo, hi;
+} emx_bounds_s8_t;
+
 // All outputs of one or two pixels, as a multiple of four: what the micro-kernels take.
 typedef struct {
     int32_t depth, blocks;
-    int32_t zero;  // of the results
     int32_t pitch; // from a pixel's outputs to those of the next
 } emx_blocks_s8_t;
 
@@ -39,13 +45,32 @@ EMX_INLINE int32_t emx_shift_left_s32(int32_t v, int32_t k) { return (int32_t)((
 // The upper half of a product.
 EMX_INLINE int32_t emx_high_s32(int32_t a, int32_t b) { return (int32_t)((int64_t)a * b >> 32); }
 
-// What is added to a scaled sum: the zero point, and a half.
+// What a scaled sum starts from: the zero point, and a half.
 EMX_INLINE int32_t emx_result_start(int32_t zero)
 {
     return zero * (1 << EMX_SCALE_SHIFT) + (1 << (EMX_SCALE_SHIFT - 1));
 }
 
-// k = 41 - shift, 0 <= k < 32, acc << k is a 32-bit number. Floors collapse, so it is one rounding.
+// How far a sum is shifted before it is multiplied by m.
+EMX_INLINE int32_t emx_left_of(int32_t m) { return m & 255; }
+
+// m and start as those of a block; acc << emx_left_of(m) is a 32-bit number. Floors collapse, so it
+// is one rounding.
+EMX_INLINE int32_t emx_scale_s8(int32_t acc, int32_t m, int32_t start, const emx_bounds_s8_t *in)
+{
+    const int32_t v = emx_high_s32(emx_shift_left_s32(acc, emx_left_of(m)), m) + start;
+    return emx_clamp_s32(v >> EMX_SCALE_SHIFT, in->lo, in->hi);
+}
+
+// emx_scale_s8 of any sum; v: the product, or what else is below 2^62, in its units.
+EMX_INLINE int32_t emx_scale_wide_s8(int64_t v, int32_t m, int32_t start, const emx_bounds_s8_t *in)
+{
+    const int32_t shift = EMX_MAX_SHIFT - emx_left_of(m);
+    const int64_t y = (v + start * ((int64_t)1 << (shift - EMX_SCALE_SHIFT))) >> shift;
+    return y < in->lo ? in->lo : y > in->hi ? in->hi : (int32_t)y;
+}
+
+// m * 2^-shift with k = 41 - shift, 0 <= k < 32, acc << k is a 32-bit number.
 EMX_INLINE int32_t emx_requantise_s8(int32_t acc, int32_t m, int32_t k, const emx_result_s8_t *to)
 {
     const int32_t v = emx_high_s32(emx_shift_left_s32(acc, k), m) + emx_result_start(to->zero);

@@ -139,7 +139,7 @@ EMX_SHARED void emx_3x3_row_2_s8(emx_plane_state_s8_t *q, const int8_t *x, const
     EMX_3X3_ROW(EMX_3X3_STRIDE_2);
 }
 
-// The weights of a channel, before the ring.
+// The weights of a channel, before the ring, shifted by k.
 EMX_INLINE void emx_3x3_weights_s8(const int8_t *w, int32_t k, int8_t *to)
 {
     EMX_UNROLL
@@ -162,7 +162,7 @@ EMX_INLINE void emx_plane_start_quick_s8(const emx_plane_s8_t *p, emx_plane_stat
     const emx_plane_state_s8_t start = {
         0,
         0,
-        emx_result_start(p->to.zero),
+        0,
         p->y_col,
         NULL,
         p->out_w % 2,
@@ -192,9 +192,11 @@ EMX_SHARED void emx_plane_quick_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t
 {
     int8_t *const ring = scratch + 4 * EMX_3X3_WORDS;
     int32_t iy = -p->pad_top, slot = 0; // the next row of x, and where it goes, in bytes
-    q->b = emx_shift_left_s32(c->b, c->k);
+    const int32_t k = emx_left_of(c->m);
+    q->b = emx_shift_left_s32(c->b, k);
     q->m = c->m;
-    emx_3x3_weights_s8(c->w, c->k, ring - 40);
+    q->start = c->start;
+    emx_3x3_weights_s8(c->w, k, ring - 40);
     x += iy * p->x_row;
     for (int32_t left = p->out_h, more = 3; left > 0; left--, more = p->stride_h) {
         for (; more > 0; more--) {

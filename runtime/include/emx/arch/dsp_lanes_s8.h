@@ -95,23 +95,22 @@ EMX_INLINE void emx_mac_taps_s8(int32_t acc[4], const int32_t b[4], const int8_t
     }
 }
 
-#define EMX_HAVE_requantise_4_s8
-EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
-                                    const emx_result_s8_t *to, int32_t n)
+#define EMX_HAVE_scale_4_s8
+EMX_INLINE void emx_scale_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                               const emx_bounds_s8_t *in, int32_t n)
 {
     EMX_UNROLL
     for (int o = 0; o < 4; o++) {
         if (o < n) {
-            const int32_t m = q[EMX_BLOCK_M + 2 * o], k = q[EMX_BLOCK_SHIFT + 2 * o];
-            if (to->lo == INT8_MIN && to->hi == INT8_MAX) {
+            const int32_t m = q[EMX_BLOCK_M + 2 * o], start = q[EMX_BLOCK_START + 2 * o];
+            if (in->lo == INT8_MIN && in->hi == INT8_MAX) {
                 int32_t v;
-                __asm__("smmla %0, %1, %2, %3\n\tssat %0, #8, %0, asr #9"
-                        : "=r"(v)
-                        : "r"(emx_shift_left_s32(acc[o], k)), "r"(m),
-                          "r"(emx_result_start(to->zero)));
+                __asm__("lsl %0, %1, %2\n\tsmmla %0, %0, %2, %3\n\tssat %0, #8, %0, asr #9"
+                        : "=&r"(v)
+                        : "r"(acc[o]), "r"(m), "r"(start));
                 y[o] = (int8_t)v;
             } else {
-                y[o] = (int8_t)emx_requantise_s8(acc[o], m, k, to);
+                y[o] = (int8_t)emx_scale_s8(acc[o], m, start, in);
             }
         }
     }
@@ -122,7 +121,7 @@ typedef struct {
     const int8_t *const *x, *const *end; // the taps
     const int32_t *q;
     int8_t *y;
-    int32_t start, channels;
+    int32_t channels;
 } emx_taps_state_s8_t;
 
 #define EMX_TAP                                                                                    \
@@ -132,8 +131,8 @@ typedef struct {
     "smlabb r4, r9, r11, r4\n\tsmlatt r6, r9, r11, r6\n\t"                                         \
     "smlabb r5, r10, r12, r5\n\tsmlatt r8, r10, r12, r8\n\t"
 #define EMX_TAP_RESULT(acc)                                                                        \
-    "ldrd r10, r11, [r9], #8\n\tlsl " acc ", " acc ", r11\n\t"                                     \
-    "smmla " acc ", " acc ", r10, r12\n\tssat " acc ", #8, " acc ", asr #9\n\t"                    \
+    "ldrd r10, r11, [r9], #8\n\tlsl " acc ", " acc ", r10\n\t"                                     \
+    "smmla " acc ", " acc ", r10, r11\n\tssat " acc ", #8, " acc ", asr #9\n\t"                    \
     "strb " acc ", [lr], #1\n\t"
 
 // All blocks of a pixel; taps are a multiple of three.
@@ -150,10 +149,9 @@ EMX_SHARED void emx_taps_by_three_s8(emx_taps_state_s8_t *p, const int8_t *w)
                      "2:\n\t" EMX_TAP EMX_TAP EMX_TAP "ldr r9, [r3, #4]\n\t"
                      "cmp r0, r9\n\t"
                      "bne 2b\n\t"
-                     "ldrd r9, lr, [r3, #8]\n\t"
-                     "ldr r12, [r3, #16]\n\t" EMX_TAP_RESULT("r4") EMX_TAP_RESULT("r5")
+                     "ldrd r9, lr, [r3, #8]\n\t" EMX_TAP_RESULT("r4") EMX_TAP_RESULT("r5")
                          EMX_TAP_RESULT("r6") EMX_TAP_RESULT("r8") "strd r9, lr, [r3, #8]\n\t"
-                                                                   "ldr r9, [r3, #20]\n\t"
+                                                                   "ldr r9, [r3, #16]\n\t"
                                                                    "add r1, r1, #4\n\t"
                                                                    "cmp r1, r9\n\t"
                                                                    "bne 1b"
@@ -167,11 +165,10 @@ EMX_SHARED void emx_taps_by_three_s8(emx_taps_state_s8_t *p, const int8_t *w)
 EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
                                      const int8_t *w, const int32_t *q, int8_t *y)
 {
-    if (p->taps % 3 != 0 || p->wide || p->to.lo != INT8_MIN || p->to.hi != INT8_MAX) {
+    if (p->taps % 3 != 0 || p->wide || p->in.lo != INT8_MIN || p->in.hi != INT8_MAX) {
         return false;
     }
-    emx_taps_state_s8_t state = {
-        x, x + p->taps, q, y, emx_result_start(p->to.zero), p->channels - p->tail};
+    emx_taps_state_s8_t state = {x, x + p->taps, q, y, p->channels - p->tail};
     if (state.channels > 0) {
         emx_taps_by_three_s8(&state, w);
     }

@@ -82,7 +82,7 @@ EMX_INLINE int32_t emx_plane_weight_s8(const emx_plane_s8_t *p, const emx_channe
 {
     const int32_t j = at / p->dilation_w;
     const bool tap = at >= 0 && at % p->dilation_w == 0 && j < p->kernel_w;
-    return tap ? c->w[4 * (i * p->kernel_w + j)] * (1 << (p->folded ? c->k : 0)) : 0;
+    return tap ? c->w[4 * (i * p->kernel_w + j)] * (1 << (p->folded ? emx_left_of(c->m) : 0)) : 0;
 }
 
 EMX_INLINE void emx_plane_weights_s8(const emx_plane_s8_t *p, const emx_channel_s8_t *c,
@@ -142,13 +142,16 @@ EMX_INLINE int32_t emx_plane_sum_s8(const emx_plane_s8_t *p, int8_t *scratch, in
 EMX_INLINE void emx_plane_row_s8(const emx_plane_s8_t *p, int8_t *scratch, int32_t first,
                                  const emx_channel_s8_t *c, int8_t *y, int32_t rows)
 {
-    const int32_t b = p->folded ? emx_shift_left_s32(c->b, c->k) : c->b;
+    const int32_t b = p->folded ? emx_shift_left_s32(c->b, emx_left_of(c->m)) : c->b;
     (void)rows;
     for (int32_t ox = 0; ox < p->out_w; ox++) {
         const int32_t acc = emx_plane_sum_s8(p, scratch, first, ox * p->stride_w, b);
-        const int32_t v = p->wide ? emx_requantise_wide_s8(acc, c->m, c->k, &p->to)
-                                  : emx_requantise_s8(acc, c->m, p->folded ? 0 : c->k, &p->to);
-        y[ox * p->y_col] = (int8_t)v;
+        if (p->folded) {
+            const int32_t v = (emx_high_s32(acc, c->m) + c->start) >> EMX_SCALE_SHIFT;
+            y[ox * p->y_col] = (int8_t)emx_clamp_s32(v, p->in.lo, p->in.hi);
+        } else {
+            y[ox * p->y_col] = (int8_t)emx_plane_result_s8(p, c, acc);
+        }
     }
 }
 

@@ -65,7 +65,7 @@ EMX_INLINE void emx_mac_taps_s8(int32_t acc[4], const int32_t b[4], const int8_t
 }
 #endif
 
-// n channels of a pixel from c0 on, requantised; w and q are those of their block.
+// n channels of a pixel from c0 on, scaled; w and q are those of their block.
 EMX_INLINE void emx_block_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x, int32_t c0,
                                      const int8_t *w, const int32_t *q, int32_t n, int8_t *y)
 {
@@ -73,11 +73,11 @@ EMX_INLINE void emx_block_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const
     emx_mac_taps_s8(acc, q + EMX_BLOCK_BIAS, x, c0, w, p->taps, n);
     if (p->wide) {
         for (int32_t c = 0; c < n; c++) {
-            y[c0 + c] = (int8_t)emx_requantise_wide_s8(acc[c], q[EMX_BLOCK_M + 2 * c],
-                                                       q[EMX_BLOCK_SHIFT + 2 * c], &p->to);
+            const int32_t m = q[EMX_BLOCK_M + 2 * c], start = q[EMX_BLOCK_START + 2 * c];
+            y[c0 + c] = (int8_t)emx_scale_wide_s8((int64_t)acc[c] * m, m, start, &p->in);
         }
     } else {
-        emx_requantise_4_s8(y + c0, acc, q, &p->to, n);
+        emx_scale_4_s8(y + c0, acc, q, &p->in, n);
     }
 }
 
@@ -95,7 +95,7 @@ EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const
 }
 #endif
 
-// y[c] = requantise(b[c] + sum_t x[t][c] * w[t][c]) for all channels of a pixel
+// y[c] = scale(b[c] + sum_t x[t][c] * w[t][c]) for all channels of a pixel
 EMX_INLINE void emx_blocks_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
                                       const int8_t *w, const int32_t *q, int8_t *y)
 {

@@ -64,8 +64,7 @@ EMX_INLINE void emx_plane_row_s8(const emx_plane_s8_t *p, int8_t *ring, int32_t 
                 acc += x[j * p->dilation_w] * c->w[4 * (i * p->kernel_w + j)];
             }
         }
-        y[ox * p->y_col] = (int8_t)(p->wide ? emx_requantise_wide_s8(acc, c->m, c->k, &p->to)
-                                            : emx_requantise_s8(acc, c->m, c->k, &p->to));
+        y[ox * p->y_col] = (int8_t)emx_plane_result_s8(p, c, acc);
     }
 }
 #endif

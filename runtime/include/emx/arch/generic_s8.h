@@ -88,32 +88,32 @@ EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t 
 }
 #endif
 
-#ifndef EMX_HAVE_requantise_4_s8
-// y[o] = emx_requantise_s8(acc[o], ...) for o < n <= 4; q has the parameters of a block.
-EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
-                                    const emx_result_s8_t *to, int32_t n)
+#ifndef EMX_HAVE_scale_4_s8
+// y[o] = emx_scale_s8(acc[o], ...) for o < n <= 4; q has the parameters of a block.
+EMX_INLINE void emx_scale_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                               const emx_bounds_s8_t *in, int32_t n)
 {
     EMX_UNROLL
     for (int o = 0; o < 4; o++) {
         if (o < n) {
-            const int32_t m = q[EMX_BLOCK_M + 2 * o], k = q[EMX_BLOCK_SHIFT + 2 * o];
-            y[o] = (int8_t)emx_requantise_s8(acc[o], m, k, to);
+            const int32_t m = q[EMX_BLOCK_M + 2 * o], start = q[EMX_BLOCK_START + 2 * o];
+            y[o] = (int8_t)emx_scale_s8(acc[o], m, start, in);
         }
     }
 }
 #endif
 
 #ifndef EMX_HAVE_blocks_2_s8
-// y[i][o] = emx_requantise_s8(...) of a pair. _twice: weights as the target packs them if `twice`.
+// y[i][o] = emx_scale_s8(...) of a pair, in all of int8_t. _twice: weights as the target packs them if `twice`.
 EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    const emx_result_s8_t to = {p->zero, -128, 127};
+    const emx_bounds_s8_t all = {INT8_MIN, INT8_MAX};
     for (int32_t i = 0; i < p->blocks; i++) {
         int32_t acc[2 * EMX_BLOCK];
         emx_dot_2x4_s8(acc, q, pair, w, p->depth);
-        emx_requantise_4_s8(y, acc, q, &to, EMX_BLOCK);
-        emx_requantise_4_s8(y + p->pitch, acc + EMX_BLOCK, q, &to, EMX_BLOCK);
+        emx_scale_4_s8(y, acc, q, &all, EMX_BLOCK);
+        emx_scale_4_s8(y + p->pitch, acc + EMX_BLOCK, q, &all, EMX_BLOCK);
         w += EMX_BLOCK * p->depth;
         q += EMX_BLOCK_PARAMS;
         y += EMX_BLOCK;
@@ -127,11 +127,11 @@ EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, co
 EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    const emx_result_s8_t to = {p->zero, -128, 127};
+    const emx_bounds_s8_t all = {INT8_MIN, INT8_MAX};
     for (int32_t i = 0; i < p->blocks; i++) {
         int32_t acc[EMX_BLOCK];
         emx_dot_1x4_s8(acc, q, x, w, p->depth);
-        emx_requantise_4_s8(y, acc, q, &to, EMX_BLOCK);
+        emx_scale_4_s8(y, acc, q, &all, EMX_BLOCK);
         w += EMX_BLOCK * p->depth;
         q += EMX_BLOCK_PARAMS;
         y += EMX_BLOCK;

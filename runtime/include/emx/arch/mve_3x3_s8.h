@@ -12,30 +12,28 @@
 
 #define EMX_HAVE_plane_quick_s8
 
-// What the assembly is told. In scratch are a column of zeros, the filter and the ring. Floors
-// collapse: a left shift of up to 8 before the multiplication is as well one less to the right
-// after it.
+// What the assembly is told. In scratch are a column of zeros, the filter and the ring.
 typedef struct {
-    int32_t b, m, start, shift; // of the channel: what makes results of sums
-    int32_t step;               // of y, in the loop
-    const uint32_t *offset;     // of four results in y
-    int32_t next;               // of results outside the loop: the row below, or the next pixel
-    int32_t left;               // results of a row outside the loop
-    int32_t rounds;             // of the loop
-    int32_t used, x_step;       // pixels of a row of x, eight of them
-    uint32_t offsets[2][4];     // of two rows of results; of one, or of results 0, 2, 1, 3 of a row
-    uint16_t from[8], to[8];    // of eight pixels in x, and in the ring
+    int32_t b, m, start, k;  // of the channel: what makes results of sums
+    int32_t step;            // of y, in the loop
+    const uint32_t *offset;  // of four results in y
+    int32_t next;            // of results outside the loop: the row below, or the next pixel
+    int32_t left;            // results of a row outside the loop
+    int32_t rounds;          // of the loop
+    int32_t used, x_step;    // pixels of a row of x, eight of them
+    uint32_t offsets[2][4];  // of two rows of results; of one, or of results 0, 2, 1, 3 of a row
+    uint16_t from[8], to[8]; // of eight pixels in x, and in the ring
 } emx_plane_state_s8_t;
 
 EMX_STATIC_ASSERT(sizeof(emx_plane_state_s8_t) == 108, "the assembly counts bytes");
 
-// Sums in q1 become results.
+// Sums in q1 become results. The number is vqshrnb.s32 q1, q1, #9, see arch/mve_s8.h.
 #define EMX_3X3_RESULTS                                                                            \
-    "vadd.i32 q1, q1, r4\n\tvqdmulh.s32 q1, q1, r5\n\tvadd.i32 q1, q1, r6\n\t"                     \
-    "vshl.s32 q1, r8\n\tvqmovnb.s32 q1, q1\n\tvqmovnb.s16 q1, q1\n\t"
+    "vadd.i32 q1, q1, r4\n\tvshl.s32 q1, r8\n\tvmulh.s32 q1, q1, q2\n\tvadd.i32 q1, q1, r6\n\t"    \
+    ".inst.w 0xee972f42\n\tvqmovnb.s16 q1, q1\n\t"
 #define EMX_3X3_STORE EMX_3X3_RESULTS "vstrb.32 q1, [r3, q3]\n\tadd r3, r3, r9\n\t"
 #define EMX_3X3_START                                                                              \
-    "ldrd r4, r5, [r2]\n\tldrd r6, r8, [r2, #8]\n\tldrd r9, r10, [r2, #16]\n\t"                    \
+    "ldrd r4, r5, [r2]\n\tldrd r6, r8, [r2, #8]\n\tldrd r9, r10, [r2, #16]\n\tvdup.32 q2, r5\n\t"  \
     "vldrw.u32 q3, [r10]\n\tldrd r10, r12, [r2, #24]\n\tldr r2, [r2, #32]\n\twls lr, r2, 2f\n"
 // The sum of a patch and filter q4; `next` bytes of the ring later another.
 #define EMX_3X3_ONE(sum, next) "vldrb.8 q0, [r1], #" next "\n\tvmladav.s8 " sum ", q0, q4\n\t"
@@ -71,8 +69,8 @@ EMX_STATIC_ASSERT(sizeof(emx_plane_state_s8_t) == 108, "the assembly counts byte
                      : "+r"(w_), "+r"(x_), "+r"(q_), "+r"(y_)                                      \
                      :                                                                             \
                      : "r4", "r5", "r6", "r8", "r9", "r10", "r12", "lr", "d0", "d1", "d2", "d3",   \
-                       "d6", "d7", "d8", "d9", "d10", "d11", "d12", "d13", "d14", "d15", "cc",     \
-                       "memory")
+                       "d4", "d5", "d6", "d7", "d8", "d9", "d10", "d11", "d12", "d13", "d14",      \
+                       "d15", "cc", "memory")
 
 // Two rows of outputs y from the ring at x, or one twice.
 EMX_SHARED void emx_3x3_squares_s8(const emx_plane_state_s8_t *q, const int8_t *x,
@@ -124,16 +122,15 @@ EMX_INLINE void emx_3x3_channel_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t
                                    const emx_channel_s8_t *c, int8_t *zeros, int8x16_t w[8])
 {
     int8_t *const to = zeros + 4;
-    const int32_t shift = EMX_SCALE_SHIFT - c->k;
     const int8_t *const from = c->w;
     EMX_UNROLL
     for (int i = 0; i < 9; i++) {
         to[i % 3 * 4 + i / 3] = from[4 * i];
     }
     q->b = c->b;
-    q->m = c->m / 2;
-    q->start = p->to.zero * (1 << shift) + (1 << (shift - 1));
-    q->shift = -shift;
+    q->m = c->m;
+    q->start = c->start;
+    q->k = emx_left_of(c->m);
     const int8x16_t filter = vldrbq_s8(to), right = vldrbq_s8(zeros);
     const uint32x4_t a = vreinterpretq_u32_s8(filter), b = vreinterpretq_u32_s8(right);
     w[0] = filter;

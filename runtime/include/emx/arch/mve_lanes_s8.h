@@ -65,12 +65,12 @@ EMX_INLINE uint32x4_t emx_multiples_u32(uint32_t step)
     return vmulq_n_u32(vidupq_n_u32(0, 1), step);
 }
 
-// acc[j] requantised before it is clamped; at[j] is where its parameters are, less q.
-EMX_INLINE int32x4_t emx_scaled_4_s8(int32x4_t acc, const int32_t *q, uint32x4_t at, int32_t zero)
+// acc[j] scaled before it is clamped; at[j] is where its parameters are, less q.
+EMX_INLINE int32x4_t emx_scaled_of_taps_s8(int32x4_t acc, const int32_t *q, uint32x4_t at)
 {
     const int32x4_t m = vldrwq_gather_offset_s32(q + EMX_BLOCK_M, at);
-    const int32x4_t v = vshlq_s32(acc, vldrwq_gather_offset_s32(q + EMX_BLOCK_SHIFT, at));
-    return vshrq_n_s32(vaddq_n_s32(vmulhq_s32(v, m), emx_result_start(zero)), EMX_SCALE_SHIFT);
+    const int32x4_t start = vldrwq_gather_offset_s32(q + EMX_BLOCK_START, at);
+    return vshrq_n_s32(vaddq_s32(vmulhq_s32(vshlq_s32(acc, m), m), start), EMX_SCALE_SHIFT);
 }
 
 // Sixteen channels of a pixel from c on: four blocks, whose weights of a tap are `from` w on. Lane
@@ -97,16 +97,16 @@ EMX_INLINE void emx_four_blocks_of_taps_s8(const emx_taps_s8_t *p, const int8_t 
         acc3 = vaddq_s32(acc3, vmovltq_s16(odd));
     }
     const uint32x4_t at = emx_multiples_u32(4 * EMX_BLOCK_PARAMS);
-    const int32x4_t v0 = emx_scaled_4_s8(acc0, q, at, p->to.zero);
-    const int32x4_t v1 = emx_scaled_4_s8(acc1, q + 2, at, p->to.zero);
-    const int32x4_t v2 = emx_scaled_4_s8(acc2, q + 4, at, p->to.zero);
-    const int32x4_t v3 = emx_scaled_4_s8(acc3, q + 6, at, p->to.zero);
+    const int32x4_t v0 = emx_scaled_of_taps_s8(acc0, q, at);
+    const int32x4_t v1 = emx_scaled_of_taps_s8(acc1, q + 2, at);
+    const int32x4_t v2 = emx_scaled_of_taps_s8(acc2, q + 4, at);
+    const int32x4_t v3 = emx_scaled_of_taps_s8(acc3, q + 6, at);
     const int16x8_t even = vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(v0), v0), v2);
     const int16x8_t odd = vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(v1), v1), v3);
     int8x16_t v = vqmovntq_s16(vqmovnbq_s16(vreinterpretq_s8_s16(even), even), odd);
-    if (p->to.lo > INT8_MIN || p->to.hi < INT8_MAX) {
-        v = vminq_s8(v, vdupq_n_s8((int8_t)p->to.hi));
-        v = vmaxq_s8(v, vdupq_n_s8((int8_t)p->to.lo));
+    if (p->in.lo > INT8_MIN || p->in.hi < INT8_MAX) {
+        v = vminq_s8(v, vdupq_n_s8((int8_t)p->in.hi));
+        v = vmaxq_s8(v, vdupq_n_s8((int8_t)p->in.lo));
     }
     vstrbq_s8(y + c, v);
 }

@@ -136,13 +136,13 @@ EMX_INLINE void emx_plane_store_s8(const emx_plane_s8_t *p, const emx_channel_s8
         vstrwq_s32(acc, v);
         vstrwq_u32(at, offset);
         for (int i = 0; i < 4; i++) {
-            y[at[i]] = (int8_t)emx_requantise_wide_s8(acc[i], c->m, c->k, &p->to);
+            y[at[i]] = (int8_t)emx_plane_result_s8(p, c, acc[i]);
         }
         return;
     }
-    v = vqdmulhq_n_s32(vshlq_r_s32(v, c->k), c->m / 2); // twice the product: multipliers are even
-    v = vshrq_n_s32(vaddq_n_s32(v, emx_result_start(p->to.zero)), EMX_SCALE_SHIFT);
-    v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(p->to.hi)), vdupq_n_s32(p->to.lo));
+    v = vmulhq_s32(vshlq_r_s32(v, emx_left_of(c->m)), vdupq_n_s32(c->m));
+    v = vshrq_n_s32(vaddq_n_s32(v, c->start), EMX_SCALE_SHIFT);
+    v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(p->in.hi)), vdupq_n_s32(p->in.lo));
     vstrbq_scatter_offset_s32(y, offset, v);
 }
 

@@ -67,44 +67,49 @@ EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offse
     "2:\n\t" EMX_NEXT_2 "\n3:\n\t" EMX_NEXT_2 "subs r1, r1, #1\n\tbge 2b\n"
 #endif
 
-// Sums in lanes; their parameters at r0, the zero point in r1.
+// vqshrnb.s32 q0, q0, #9; vqshrnt.s32 q0, q1, #9. As numbers, for GNU as 2.40 takes vqrshrn for
+// them, which rounds.
+#define EMX_NARROW_B ".inst.w 0xee970f40\n\t"
+#define EMX_NARROW_T ".inst.w 0xee971f42\n\t"
+
+// Sums in lanes; their parameters at r0.
 #define EMX_LANES_1 "vmov q0[2], q0[0], r0, r4\n\tvmov q0[3], q0[1], r2, r6\n\t"
 #define EMX_LANES_2 "vmov q1[2], q1[0], r8, r12\n\tvmov q1[3], q1[1], r10, lr\n\t"
-#define EMX_PARAMS "vmov r0, r1, s18, s19\n\tvldrw.u32 q2, [r0], #16\n\t"
+#define EMX_PARAMS "vmov r0, s18\n\tvldrw.u32 q2, [r0], #16\n\t"
 #define EMX_SCALES "vld20.32 {q2, q3}, [r0]\n\tvld21.32 {q2, q3}, [r0]!\n\tvmov s18, r0\n\t"
 
 // All blocks. What waits in s16 to s22 while the sums take all registers: r7 among it, as compilers
 // do not like to hear that it changes.
 #define EMX_BLOCKS_2                                                                               \
-    "vmov s16, s17, r9, r11\n\tvmov s18, s19, r0, r1\n\tvmov s20, s21, r4, r2\n\t"                 \
+    "vmov s16, s17, r9, r11\n\tvmov s18, r0\n\tvmov s20, s21, r4, r2\n\t"                          \
     "vmov s22, r7\n\tmov r7, r6\n"                                                                 \
     "1:\n\t"                                                                                       \
     "vmov r9, r11, s16, s17\n\t" EMX_FIRST_2 EMX_OTHERS_2                                          \
     "4:\n\t" EMX_LANES_1 EMX_LANES_2 EMX_PARAMS                                                    \
     "vadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q2\n\t" EMX_SCALES                                    \
-    "vshl.s32 q0, q0, q3\n\tvshl.s32 q1, q1, q3\n\t"                                               \
+    "vshl.s32 q0, q0, q2\n\tvshl.s32 q1, q1, q2\n\t"                                               \
     "vmulh.s32 q0, q0, q2\n\tvmulh.s32 q1, q1, q2\n\tvmov r2, s20\n\t"                             \
-    "vqrshrnb.s32 q0, q0, #9\n\tvqrshrnt.s32 q0, q1, #9\n\t"                                       \
-    "vqadd.s16 q0, q0, r1\n\tvqmovnb.s16 q0, q0\n\t"                                               \
+    "vadd.i32 q0, q0, q3\n\tvadd.i32 q1, q1, q3\n\t" EMX_NARROW_B EMX_NARROW_T                     \
+    "vqmovnb.s16 q0, q0\n\t"                                                                       \
     "vstrb.32 q0, [r5], #4\n\tvshr.u32 q0, q0, #16\n\tvstrb.32 q0, [r7], #4\n\t"                   \
     "cmp r5, r2\n\tbne.w 1b\n\t"                                                                   \
     "vmov r7, s22"
 
 // The same of one pixel.
 #define EMX_BLOCKS_1                                                                               \
-    "vmov s16, s17, r9, r2\n\tvmov s18, s19, r0, r1\n\tvmov s20, r4\n"                             \
+    "vmov s16, s17, r9, r2\n\tvmov s18, r0\n\tvmov s20, r4\n"                                      \
     "1:\n\t"                                                                                       \
     "vmov r9, r10, s16, s17\n\t" EMX_FIRST_1 "wls lr, r10, 3f\n"                                   \
     "2:\n\t" EMX_NEXT_1 "le lr, 2b\n"                                                              \
     "3:\n\t" EMX_LANES_1 EMX_PARAMS "vadd.i32 q0, q0, q2\n\t" EMX_SCALES                           \
-    "vshl.s32 q0, q0, q3\n\tvmulh.s32 q0, q0, q2\n\t"                                              \
-    "vqrshrnb.s32 q0, q0, #9\n\tvqadd.s16 q0, q0, r1\n\tvqmovnb.s16 q0, q0\n\t"                    \
+    "vshl.s32 q0, q0, q2\n\tvmulh.s32 q0, q0, q2\n\tvadd.i32 q0, q0, q3\n\t" EMX_NARROW_B          \
+    "vqmovnb.s16 q0, q0\n\t"                                                                       \
     "vmov r2, s20\n\tvstrb.32 q0, [r5], #4\n\tcmp r5, r2\n\tbne 1b"
 
-// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0 to r6, r9, r11.
+// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0, r2 to r6, r9, r11.
 typedef struct {
     const int32_t *q;
-    int32_t zero, others; // steps after the first
+    int32_t others; // steps after the first
     const int8_t *w, *end;
     int8_t *y, *second;
     const int8_t *x, *x_second;
@@ -113,17 +118,11 @@ typedef struct {
 // Runs EMX_BLOCKS_2 or EMX_BLOCKS_1.
 #define EMX_RUN_BLOCKS(code, p, x, w, q, y)                                                        \
     do {                                                                                           \
-        const emx_blocks_start_s8_t start = {q,                                                    \
-                                             (p)->zero,                                            \
-                                             (p)->depth / 16 - 1,                                  \
-                                             w,                                                    \
-                                             y + EMX_BLOCK * (p)->blocks,                          \
-                                             y,                                                    \
-                                             y + (p)->pitch,                                       \
-                                             x,                                                    \
-                                             x + (p)->depth};                                      \
+        const emx_blocks_start_s8_t start = {                                                      \
+            q, (p)->depth / 16 - 1, w, y + EMX_BLOCK * (p)->blocks,                                \
+            y, y + (p)->pitch,      x, x + (p)->depth};                                            \
         register const emx_blocks_start_s8_t *r0 __asm__("r0") = &start;                           \
-        __asm__ volatile("ldmia r0, {r0-r6, r9, r11}\n\t" code                                     \
+        __asm__ volatile("ldmia r0, {r0, r2-r6, r9, r11}\n\t" code                                 \
                          : "+r"(r0)                                                                \
                          :                                                                         \
                          : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12",    \
@@ -147,7 +146,7 @@ EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const
 }
 #define emx_blocks_1_twice_s8 emx_blocks_1_s8
 
-// The sums of one block, for those that are rounded in 64 bits.
+// The sums of one block, for those that are scaled in 64 bits.
 #define EMX_HAVE_dot_1x4_s8
 EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t *x, const int8_t *w,
                                int32_t depth)
@@ -172,14 +171,14 @@ EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t 
     emx_dot_1x4_s8(acc + 4, b, pair + depth, w, depth);
 }
 
-#define EMX_HAVE_requantise_4_s8
-EMX_INLINE void emx_requantise_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
-                                    const emx_result_s8_t *to, int32_t n)
+#define EMX_HAVE_scale_4_s8
+EMX_INLINE void emx_scale_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q,
+                               const emx_bounds_s8_t *in, int32_t n)
 {
     const int32x4x2_t scale = vld2q_s32(q + EMX_BLOCK_M);
-    int32x4_t v = vmulhq_s32(vshlq_s32(vldrwq_s32(acc), scale.val[1]), scale.val[0]);
-    v = vshrq_n_s32(vaddq_n_s32(v, emx_result_start(to->zero)), EMX_SCALE_SHIFT);
-    v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(to->hi)), vdupq_n_s32(to->lo));
+    int32x4_t v = vmulhq_s32(vshlq_s32(vldrwq_s32(acc), scale.val[0]), scale.val[0]);
+    v = vshrq_n_s32(vaddq_s32(v, scale.val[1]), EMX_SCALE_SHIFT);
+    v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(in->hi)), vdupq_n_s32(in->lo));
     vstrbq_p_s32(y, v, vctp32q((uint32_t)n));
 }
 
@@ -201,7 +200,7 @@ EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const
         int32_t acc[4];
         const int32_t *const own = q + c / 4 * EMX_BLOCK_PARAMS;
         emx_mac_taps_s8(acc, own + EMX_BLOCK_BIAS, x, c, w + c * p->taps, p->taps, 4);
-        emx_requantise_4_s8(y + c, acc, own, &p->to, 4);
+        emx_scale_4_s8(y + c, acc, own, &p->in, 4);
     }
     return true;
 }

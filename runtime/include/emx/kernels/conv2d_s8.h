@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[n][oy][ox][o] = requantise(b[o] + sum_{ky,kx,c} x[n][iy][ix][g*C + c] * w[o][ky][kx][c])
+// y[n][oy][ox][o] = scale(b[o] + sum_{ky,kx,c} x[n][iy][ix][g*C + c] * w[o][ky][kx][c])
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is x_zero outside the image;
-//   C = in_c / groups, g = o / (out_c / groups); requantise() of emx/quant.h
+//   C = in_c / groups, g = o / (out_c / groups); scale() of emx/quant.h
 //
 //   x     [batch][in_h][in_w][in_c] in elements of x_row, x_col, x_chan (so also channels first);
 //         of emx_conv2d_u8 uint8, 128 more
@@ -47,7 +47,7 @@ typedef struct {
     int32_t tail;  // out_c / groups % 4
     int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
     int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
-    int32_t wide;  // 1: requantise in 64 bits
+    int32_t wide;  // 1: sums are scaled in 64 bits
     int32_t flip;  // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
     int32_t x_zero;
     int32_t zero, lo, hi;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[n][oz][oy][ox][o] = requantise(b[o] + sum x[n][iz][iy][ix][g*C + c] * w[o][kz][ky][kx][c])
+// y[n][oz][oy][ox][o] = scale(b[o] + sum x[n][iz][iy][ix][g*C + c] * w[o][kz][ky][kx][c])
 //   over the taps for which iz*spread_d = oz*stride_d + kz*dilation_d - pad_front has a solution,
 //   likewise iy, ix; x is x_zero outside the image; C = in_c / groups, g = o / (out_c / groups).
 //
@@ -32,9 +32,9 @@ typedef struct {
     int32_t pad_front, pad_top, pad_left;
     int32_t groups;
     int32_t depth;
-    int32_t wide; // 1: requantise in 64 bits
+    int32_t wide; // 1: sums are scaled in 64 bits
     int32_t x_zero;
-    int32_t zero, lo, hi;
+    int32_t lo, hi;
 } emx_conv3d_s8_t;
 
 // The n taps of one axis that reach an output, at i, i + move, ... of x; some may be outside.
@@ -128,8 +128,7 @@ EMX_INLINE void emx_conv3d_pixels_s8(const emx_conv3d_s8_t *p, const emx_conv3d_
 {
     const int32_t outputs = p->out_c / p->groups, blocks = (outputs + EMX_BLOCK - 1) / EMX_BLOCK;
     const int32_t depth = emx_conv3d_depth_s8(p, a->z.n * a->y.n * x.n);
-    const emx_dot_s8_t dot =
-        emx_dot_of_s8(depth, outputs, p->spread_w * p->out_c, p->zero, p->lo, p->hi);
+    const emx_dot_s8_t dot = emx_dot_of_s8(depth, outputs, p->spread_w * p->out_c, 0, p->lo, p->hi);
     const emx_direct_s8_t none = {NULL, 0, 0, 0};
     const emx_conv3d_taps_s8_t next = {x.i + p->stride_w, x.move, x.n};
     int8_t *const pair = a->scratch + (EMX_STAGED == 4 ? 2 * depth : 0);

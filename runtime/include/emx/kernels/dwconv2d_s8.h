@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise: y[n][oy][ox][c] = requantise(b[c] + sum_{ky,kx} x[n][iy][ix][c] * w[c][ky][kx])
+// Depthwise: y[n][oy][ox][c] = scale(b[c] + sum_{ky,kx} x[n][iy][ix][c] * w[c][ky][kx])
 //   with iy = oy*stride_h + ky*dilation_h - pad_top, likewise ix; x is x_zero outside the image;
-//   requantise() of emx/quant.h
+//   scale() of emx/quant.h
 //
 //   x  [batch][in_h][in_w][channels] at steps x_row, x_col, x_chan: any order of the axes
 //   w  [ceil(channels/4)][kernel_h*kernel_w][4], zero-padded
@@ -38,7 +38,7 @@ typedef struct {
     int32_t words;  // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7 or 8
     int32_t quick;  // see emx/plane_s8.h
     int32_t folded; // see there
-    int32_t wide;   // 1: requantise in 64 bits
+    int32_t wide;   // 1: sums are scaled in 64 bits
     int32_t x_zero, zero, lo, hi;
 } emx_dwconv2d_s8_t;
 
@@ -50,7 +50,7 @@ EMX_INLINE const int32_t *emx_dwconv2d_params_s8(const emx_dwconv2d_s8_t *p, con
         return q;
     }
     if (at == 0) {
-        emx_unpack_block_s8(q, p->words, 0, unpacked);
+        emx_unpack_block_s8(q, p->words, 0, p->zero, unpacked);
     }
     return unpacked;
 }
@@ -62,13 +62,10 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
     const int32_t columns = (p->out_w - 1) * p->stride_w + reach;
     const int32_t used = emx_max_s32(emx_min_s32(p->in_w, columns - p->pad_left), 0);
     const emx_plane_s8_t plane = {
-        p->in_h,     p->out_h,      p->out_w,
-        p->kernel_h, p->kernel_w,   p->stride_h,
-        p->stride_w, p->dilation_h, p->dilation_w,
-        p->pad_top,  p->pad_left,   used,
-        p->x_row,    p->x_col,      p->y_row,
-        p->y_col,    p->x_zero,     p->quick,
-        p->folded,   p->wide,       {p->zero, p->lo, p->hi},
+        p->in_h,     p->out_h,      p->out_w,       p->kernel_h, p->kernel_w, p->stride_h,
+        p->stride_w, p->dilation_h, p->dilation_w,  p->pad_top,  p->pad_left, used,
+        p->x_row,    p->x_col,      p->y_row,       p->y_col,    p->x_zero,   p->quick,
+        p->folded,   p->wide,       {p->lo, p->hi},
     };
     int8_t *const memory = (int8_t *)scratch;
     int32_t unpacked[EMX_BLOCK_PARAMS];
@@ -82,7 +79,7 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
                 w + (block * p->kernel_h * p->kernel_w * EMX_BLOCK + at),
                 of[EMX_BLOCK_BIAS + at],
                 of[EMX_BLOCK_M + 2 * at],
-                of[EMX_BLOCK_SHIFT + 2 * at],
+                of[EMX_BLOCK_START + 2 * at],
             };
             emx_plane_channel_s8(&plane, &state, &c, x + i * p->x_chan, memory, y + i);
         }
@@ -98,7 +95,7 @@ EMX_INLINE void emx_dwconv2d_pixel_s8(const emx_dwconv2d_s8_t *p, const int8_t *
                                       const int8_t *w, const int32_t *q, int8_t *y)
 {
     const emx_taps_s8_t of = {
-        p->kernel_h * p->kernel_w, p->channels, p->tail, p->wide, {p->zero, p->lo, p->hi}};
+        p->kernel_h * p->kernel_w, p->channels, p->tail, p->wide, {p->lo, p->hi}};
     const int8_t **tap = taps;
     const int32_t bottom = iy + (p->kernel_h - 1) * p->dilation_h;
     const int32_t right = ix + (p->kernel_w - 1) * p->dilation_w;

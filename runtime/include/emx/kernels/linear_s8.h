@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[o] = requantise(b[o] + sum_k x[k] * w[o][k]), requantise() of emx/quant.h
+// y[o] = scale(b[o] + sum_k x[k] * w[o][k]), scale() of emx/quant.h
 //
 //   x  [in]     w  [blocks][depth][4], q  [blocks][12], see arch/generic_s8.h; depth is `in`,
 //               padded to a multiple of EMX_DEPTH
@@ -20,7 +20,7 @@ typedef struct {
     int32_t tail;  // out % 4
     int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
     int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
-    int32_t wide;  // 1: requantise in 64 bits
+    int32_t wide;  // 1: sums are scaled in 64 bits
     int32_t zero, lo, hi;
 } emx_linear_s8_t;
 

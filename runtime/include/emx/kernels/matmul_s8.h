@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y[m][n] = requantise(sum_k (a[m][k] - a_zero) * (b[k][n] - b_zero)) for every matrix of a batch,
-// requantise() of emx/quant.h
+// y[m][n] = scale(sum_k (a[m][k] - a_zero) * (b[k][n] - b_zero)) for every matrix of a batch,
+// scale() of emx/quant.h
 //
 //   a  [batch][batch][batch][m][k]     b  [batch][batch][batch][k][n]     y  [batch]...[m][n],
 //   each with a step for every axis (_row and _col for the last two), a and b with a start
@@ -22,8 +22,8 @@ typedef struct {
     int32_t b_start, b_row, b_col;
     int32_t y_row, y_col;
     int32_t a_zero, b_zero;
-    int32_t wide; // 1: requantise in 64 bits
-    int32_t mul, shift;
+    int32_t wide; // 1: sums are scaled in 64 bits
+    int32_t mul;  // the multiplier, as those of a block
     int32_t zero, lo, hi;
 } emx_matmul_s8_t;
 
@@ -48,7 +48,7 @@ EMX_INLINE void emx_matmul_pack_s8(const emx_matmul_s8_t *p, const int8_t *b, in
         }
         q[EMX_BLOCK_BIAS + o] = p->a_zero * (p->k * p->b_zero - sum);
         q[EMX_BLOCK_M + 2 * o] = p->mul;
-        q[EMX_BLOCK_SHIFT + 2 * o] = p->shift;
+        q[EMX_BLOCK_START + 2 * o] = emx_result_start(p->zero);
     }
 }
 
@@ -73,17 +73,18 @@ EMX_INLINE void emx_matmul_stage_s8(const emx_matmul_s8_t *p, const int8_t *a, i
 EMX_INLINE void emx_matmul_store_s8(const emx_matmul_s8_t *p, int32_t acc[4], int32_t sum,
                                     const int32_t *q, int8_t *y, int32_t lanes)
 {
-    const emx_result_s8_t to = {p->zero, p->lo, p->hi};
+    const int32_t m = p->mul, start = emx_result_start(p->zero);
+    const emx_bounds_s8_t in = {p->lo, p->hi};
     int8_t block[EMX_BLOCK];
     EMX_UNROLL
     for (int o = 0; o < EMX_BLOCK; o++) {
         acc[o] -= sum;
         if (p->wide) {
-            block[o] = (int8_t)emx_requantise_wide_s8(acc[o], p->mul, p->shift, &to);
+            block[o] = (int8_t)emx_scale_wide_s8((int64_t)acc[o] * m, m, start, &in);
         }
     }
     if (!p->wide) {
-        emx_requantise_4_s8(block, acc, q, &to, EMX_BLOCK);
+        emx_scale_4_s8(block, acc, q, &in, EMX_BLOCK);
     }
     for (int32_t o = 0; o < lanes; o++) {
         y[o * p->y_col] = block[o];
