@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from emx.ir import Array, DType, Graph, Value
 from emx.load import load
 from emx.passes.integers import to_integers
 from emx.passes.rewrite import inverse
-from emx.quant import Quant
 from sampled import DECOMPOSED, call_torch
 
 _TIE = 1e-7  # steps within which a result lies half-way between two
@@ -48,49 +47,30 @@ def integer_graph(bundle: Bundle) -> Graph:
     return graph
 
 
-def compare_layers(
-    bundle: Bundle, inputs: Sequence[Mapping[str, Array]], noise: int = 0
-) -> list[Layer]:
-    """The layers of a quantised model that are integer, in order. `inputs`: by name. What a layer
-    gives is changed by up to `noise` steps before others read it: then a background of one colour
-    does not count as so many results."""
+def compare_layers(bundle: Bundle, inputs: Sequence[Mapping[str, Array]]) -> list[Layer]:
+    """The layers of a quantised model that are integer, in order. `inputs`: by name."""
     graph = integer_graph(bundle)
     twins = {n.output.eager.name: n.output for n in graph.nodes if n.output.eager}
-    random = np.random.default_rng(0)
     layers: dict[str, Layer] = {}
     for given in inputs:
-        results, read = _twin(graph, given, random, noise)
+        results = _twin(graph, given)
         run = _Run(bundle, given)
         for node in bundle.nodes:
             run.call(node)
             v = twins.get(node.name)
             if v and v.name in results and f"{DECOMPOSED}.quantize" in node.target:
                 layer = layers.setdefault(node.name, Layer(node.name))
-                run.compare(node, _as_in_pytorch(node, v, results), layer)
-                run.replace(node, _as_in_pytorch(node, v, read))
+                twin = _as_in_pytorch(node, v, results)
+                run.compare(node, twin, layer)
+                run.replace(node, twin)
     return list(layers.values())
 
 
-def _twin(
-    graph: Graph, inputs: Mapping[str, Array], random: np.random.Generator, noise: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What each integer node gives, and what the nodes behind it read."""
-    env = interpret(replace(graph, nodes=()), [inputs[v.name] for v in graph.inputs])
-    results: dict[str, Array] = {}
-    read: dict[str, Array] = {}
-    for n in graph.nodes:
-        v, y = n.output, n.op.reference(*(env[x.name] for x in n.inputs))
-        if v.type.dtype is DType.S8:
-            q = getattr(n.op, "y", getattr(n.op, "q", None)) if v.eager else None
-            change = random.integers(-noise, noise, y.shape, endpoint=True) if q else 0
-            results[v.name], y = y, np.clip(y + change, *_range(q)).astype(np.int8)
-            read[v.name] = y
-        env[v.name] = y
-    return results, read
-
-
-def _range(q: Quant | None) -> tuple[int, int]:
-    return (q.lo, q.hi) if q else (-128, 127)
+def _twin(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What each integer node gives."""
+    env = interpret(graph, [inputs[v.name] for v in graph.inputs])
+    values = (n.output for n in graph.nodes)
+    return {v.name: env[v.name] for v in values if v.type.dtype is DType.S8}
 
 
 def _as_in_pytorch(node: AtenNode, v: Value, twin: Mapping[str, Array]) -> Array:

@@ -26,11 +26,9 @@ pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/mod
 
 # Layers that the quantizer left in float between others: a mean of sums that it did not quantise.
 FLOATS = {"emx": 0, "xnnpack": 0, "qat": 0, "x86": 2, "arm": 2}
-# Of results that are not PyTorch's but the neighbours. A bias of floats is rounded to the units of
-# the sums, which are coarse where all weights have one scale, or a channel's inputs are small.
-RATE = {"emx": 2e-5, "xnnpack": 2e-3, "qat": 4e-3, "x86": 2e-3, "arm": 2e-2}
-# The same of layers of less than 1,000 outputs.
-SMALL = {"emx": 2e-5, "xnnpack": 4e-3, "qat": 2e-2, "x86": 4e-3, "arm": 2e-2}
+# Of results that are not PyTorch's but the neighbours: of a bias of floats, 2^-10 of a step may be
+# missing, and PyTorch rounds in float32.
+RATE = {"emx": 2e-5, "xnnpack": 5e-4, "qat": 5e-4, "x86": 5e-4, "arm": 5e-4}
 
 
 @cache
@@ -52,11 +50,10 @@ def test_layers_are_those_of_pytorch(net: str, form: str) -> None:
     bundle = converted(net, form)
     ((name, t),) = bundle.inputs
     inputs = [{name: x.reshape(t.dims)} for x in genuine(net, 8)]
-    layers = compare_layers(bundle, inputs, noise=3)
+    layers = compare_layers(bundle, inputs)
     assert max(layer.most for layer in layers) <= 1
     for layer in layers:
-        few = layer.size / len(inputs) < 1000
-        allowed = (SMALL if few else RATE)[form] * layer.size
+        allowed = RATE[form] * layer.size
         assert layer.off <= allowed + 3 * allowed**0.5, layer
 
 

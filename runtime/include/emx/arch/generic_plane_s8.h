@@ -87,17 +87,19 @@ EMX_INLINE void emx_plane_prepare_s8(const emx_plane_s8_t *p, emx_plane_state_s8
 #endif
 }
 
-// One channel of an image: stages the rows that the next rows of y need, then writes these.
-EMX_INLINE void emx_plane_channel_s8(const emx_plane_s8_t *p, emx_plane_state_s8_t *state,
-                                     const emx_channel_s8_t *c, const int8_t *x, int8_t *scratch,
-                                     int8_t *y)
+// One channel of an image: stages the rows that the next rows of y need, then writes these. `quick`
+// is p->quick as a constant, which compilers do not take *p for when they have passed it on.
+EMX_INLINE void emx_plane_channel_s8(const emx_plane_s8_t *p, bool quick,
+                                     emx_plane_state_s8_t *state, const emx_channel_s8_t *c,
+                                     const int8_t *x, int8_t *scratch, int8_t *y)
 {
 #ifdef EMX_HAVE_plane_quick_s8
-    if (p->quick) {
+    if (quick) {
         emx_plane_quick_s8(p, state, c, x, scratch, y);
         return;
     }
 #else
+    (void)quick;
     (void)state;
 #endif
     const int32_t rows = emx_plane_rows_s8(p), slots = emx_plane_slots_s8(p);

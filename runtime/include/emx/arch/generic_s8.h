@@ -104,7 +104,8 @@ EMX_INLINE void emx_scale_4_s8(int8_t *y, const int32_t acc[4], const int32_t *q
 #endif
 
 #ifndef EMX_HAVE_blocks_2_s8
-// y[i][o] = emx_scale_s8(...) of a pair, in all of int8_t. _twice: weights as the target packs them if `twice`.
+// y[i][o] = emx_scale_s8(...) of a pair, in all of int8_t. _twice: weights as the target packs them
+// if `twice`.
 EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {

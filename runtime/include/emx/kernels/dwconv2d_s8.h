@@ -81,7 +81,7 @@ EMX_INLINE void emx_dwconv2d_s8(const emx_dwconv2d_s8_t *p, const int8_t *x, con
                 of[EMX_BLOCK_M + 2 * at],
                 of[EMX_BLOCK_START + 2 * at],
             };
-            emx_plane_channel_s8(&plane, &state, &c, x + i * p->x_chan, memory, y + i);
+            emx_plane_channel_s8(&plane, p->quick, &state, &c, x + i * p->x_chan, memory, y + i);
         }
         x += p->in_h * p->in_w * p->channels;
         y += p->out_h * p->out_w * p->channels;
