@@ -48,6 +48,14 @@ def layer(
     return Layer(op, data, (w, *scaled(w, x, y, spread, seed=c)))
 
 
+def least(of: Layer) -> Layer:
+    """The largest sums of two taps that fit 16 bits."""
+    w, *others = of.constants
+    taps = np.where(np.arange(w[0].size) % 2, -128, -127).reshape(w.shape[1:]).astype(np.int8)
+    x = np.where(of.x < 100, np.int8(-128), np.int8(127))
+    return replace(of, x=x, constants=(np.broadcast_to(taps, w.shape).copy(), *others))
+
+
 LAYERS = {
     "same": layer(Window((3, 3), pad=SAME), (1, 6, 7, 8)),
     "tall": layer(Window((3, 3), pad=SAME), (2, 9, 5, 5), lo=4, hi=90),
@@ -70,6 +78,11 @@ LAYERS = {
     "planes": layer(Window((3, 3), pad=SAME), (2, 6, 7, 5), channels_first=True),
     "extreme": layer(Window((3, 3), pad=SAME), (1, 5, 6, 6), x=Quant(0.05, -128), extreme=True),
     "steep": layer(Window((3, 3), pad=SAME), (1, 5, 6, 6), spread=4000.0),
+    "sixteen": layer(Window((3, 3), pad=SAME), (1, 4, 5, 37)),
+    "sixteen_taps": layer(Window((4, 2), (2, 1), pad=SAME), (1, 6, 4, 16), lo=-50, hi=90),
+    "sixteen_one": layer(Window((1, 1)), (1, 2, 3, 18)),
+    "sixteen_extreme": layer(Window((3, 3)), (1, 4, 4, 33), extreme=True),
+    "sixteen_least": least(layer(Window((3, 3), pad=SAME), (1, 4, 4, 20))),
 }
 
 
@@ -211,6 +224,13 @@ def test_compact_parameters(tmp_path: Path, machine: str) -> None:
     assert words == {"same": 7, "tall": 7, "five": 7, "large": 8}
     lines = run_kernels(layers, tmp_path, machine, *MACHINES[machine], wishes=wishes)
     assert not [line for line in lines if not line.endswith("good")]
+
+
+def test_sixteen_channels_at_once() -> None:
+    """Unless two products do not fit 16 bits."""
+    kernels = {k: of.kernels("cortex-m55") for k, of in LAYERS.items() if "sixteen" in k}
+    found = {k: max(one.params["sixteen"] for one in some) for k, some in kernels.items()}  # type: ignore[type-var]
+    assert found == {k: int(k != "sixteen_extreme") for k in found}
 
 
 @pytest.mark.slow

@@ -74,11 +74,12 @@ def test_arena(load: Load, network: str, ram: str, target: str) -> None:
     assert facts["arena_bytes"] <= RAM[ram][network]
 
 
+@pytest.mark.parametrize("board", [M4F, M55])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_less_memory_costs_little(load: Load, network: str) -> None:
+def test_less_memory_costs_little(load: Load, network: str, board: str) -> None:
     counts = {}
     for ram in RAM:
-        report = bench(load(network), target=M4F, options=Options(io_arena=True, ram=ram))
+        report = bench(load(network), target=board, options=Options(io_arena=True, ram=ram))
         assert report.ram_bytes <= RAM[ram][network]
         counts[ram] = report.instructions
     for ram, factor in DEARER.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Depthwise:
             "out_h": self.out[0], "out_w": self.out[1], **self.window.params(),
             "x_row": x.row, "x_col": x.col, "x_chan": x.chan,
             "y_row": self.y_row, "y_col": self.y_col,
-            "tail": x.channels % BLOCK, "words": q.shape[-1], "quick": int(quick),
+            "tail": x.channels % BLOCK, "sixteen": 0, "words": q.shape[-1], "quick": int(quick),
             "folded": int(_folded(layer)), "wide": int(layer.wide), "x_zero": self.quant.zero,
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi,
         }  # fmt: skip
@@ -121,11 +122,14 @@ class Depthwise:
         taps = self.window.kernel[0] * self.window.kernel[1]
         each = _DIRECT[target.dot] * (2 if target.dot == "dsp" and taps % 3 else 1)
         pixel = 12 * taps + 25 + len(columns) * (taps * each + 30)
-        if target.dot == "mve":  # four blocks are computed at once
+        kernel = self._kernel(layer, "emx_dwconv2d_direct_s8", "direct")
+        if target.dot == "mve" and not layer.wide and _pairs_fit(layer.w):
             fours = c // 16 * 4
-            pixel += 25 - fours * (taps * (each - 4) + 14)
+            pixel += 25 - fours * (taps * (each - 3) + 14)
+            weights = {**kernel.weights, "w": _pack_by_sixteen(layer.w)}
+            kernel = replace(kernel, params={**kernel.params, "sixteen": 1}, weights=weights)
         return replace(
-            self._kernel(layer, "emx_dwconv2d_direct_s8", "direct"),
+            kernel,
             scratch_bytes=taps * POINTER + c,
             overlap={"x": window_traces(self.window, self.x, tiles, 1)[0]},
             cost=self.x.batch * self.out[0] * self.out[1] * pixel,
@@ -172,8 +176,23 @@ def _folded(layer: Weighted) -> bool:
 
 def _pack(w: Array) -> Array:
     """[c][1][kh][kw] -> [ceil(c/4)][kh*kw][4], zero-padded."""
-    flat = np.pad(w.reshape(len(w), -1), ((0, -len(w) % BLOCK), (0, 0)))
-    return np.ascontiguousarray(flat.reshape(-1, BLOCK, flat.shape[1]).transpose(0, 2, 1))
+    taps = prod(w.shape[1:])
+    flat = np.pad(w.reshape(len(w), taps), ((0, -len(w) % BLOCK), (0, 0)))
+    return np.ascontiguousarray(flat.reshape(-(-len(w) // BLOCK), BLOCK, taps).transpose(0, 2, 1))
+
+
+def _pack_by_sixteen(w: Array) -> Array:
+    """The same, but [kh*kw][16] of each sixteen channels."""
+    whole = len(w) // 16 * 16
+    flat = w[:whole].reshape(whole // 16, 16, w[0].size).transpose(0, 2, 1)
+    return np.concatenate([flat.reshape(-1), _pack(w[whole:]).reshape(-1)])
+
+
+def _pairs_fit(w: Array) -> bool:
+    """Whether the products of taps 2 i and 2 i + 1 with any x have sums of 16 bits."""
+    least = w.reshape(len(w), -1) == -128
+    last = w[0].size // 2 * 2
+    return not np.any(least[:, :last:2] & least[:, 1:last:2])
 
 
 @dataclass(frozen=True)
@@ -274,8 +293,8 @@ _DIRECT = {"generic": 25, "dsp": 12, "mve": 11}
 
 # Constants of every instance, and of those that are not quick.
 _KEY = (
-    "kernel_h", "kernel_w", "dilation_h", "dilation_w", "tail", "words", "quick", "folded",
-    "wide",
+    "kernel_h", "kernel_w", "dilation_h", "dilation_w", "tail", "sixteen", "words", "quick",
+    "folded", "wide",
     "lo", "hi",
 )  # fmt: skip
 _KEY_WINDOW = ("stride_h", "stride_w")

@@ -31,7 +31,8 @@ typedef struct {
 // A pixel at a time (arch/*_lanes_s8.h): the taps of its window, and all channels.
 typedef struct {
     int32_t taps, channels;
-    int32_t tail; // channels % 4
+    int32_t tail;    // channels % 4
+    int32_t sixteen; // 1: weights of sixteen channels lie beside each other
     int32_t wide;
     emx_bounds_s8_t in;
 } emx_taps_s8_t;

@@ -73,29 +73,46 @@ EMX_INLINE int32x4_t emx_scaled_of_taps_s8(int32x4_t acc, const int32_t *q, uint
     return vshrq_n_s32(vaddq_s32(vmulhq_s32(vshlq_s32(acc, m), m), start), EMX_SCALE_SHIFT);
 }
 
-// Sixteen channels of a pixel from c on: four blocks, whose weights of a tap are `from` w on. Lane
-// j of the sums i is channel 4 * j + i.
-EMX_INLINE void emx_four_blocks_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x,
-                                           int32_t c, const int8_t *w, uint32x4_t from,
-                                           const int32_t *q, int8_t *y)
+// Of two taps, or of one, the products of sixteen channels are added to sums: lane j of the sums i
+// is channel 4 * j + i. x walks along the taps, w along the weights.
+#define EMX_TAPS_MUL(half, to, x, w)                                                               \
+    "vldrb.8 %q[a], [" x "]\n\tvldrb.8 %q[b], [%[w]" w "\n\tvmull" half ".s8 %q[" to               \
+    "], %q[a], %q[b]\n\t"
+#define EMX_TAPS_ADD(low, high)                                                                    \
+    "vmovlb.s16 %q[t], %q[s]\n\tvmovlt.s16 %q[s], %q[s]\n\t"                                       \
+    "vadd.i32 %q[" low "], %q[" low "], %q[t]\n\tvadd.i32 %q[" high "], %q[" high "], %q[s]\n\t"
+#define EMX_TAPS_BOTH "vadd.i16 %q[s], %q[s], %q[t]\n\t"
+#define EMX_TWO_TAPS                                                                               \
+    "ldrd r4, r5, [%[x]], #8\n\tadd r4, r4, %[c]\n\tadd r5, r5, %[c]\n\t" EMX_TAPS_MUL("b", "s",   \
+                                                                                       "r4", "]")  \
+        EMX_TAPS_MUL("b", "t", "r5", ", #16]") EMX_TAPS_BOTH EMX_TAPS_ADD(                         \
+            "acc0", "acc2") "vmullt.s8 %q[s], %q[a], %q[b]\n\t" EMX_TAPS_MUL("t", "t", "r4",       \
+                                                                             "], #32")             \
+            EMX_TAPS_BOTH EMX_TAPS_ADD("acc1", "acc3")
+#define EMX_ONE_TAP                                                                                \
+    "ldr r4, [%[x]]\n\tadd r4, r4, %[c]\n\t" EMX_TAPS_MUL("b", "s", "r4", "]") EMX_TAPS_ADD(       \
+        "acc0", "acc2") "vmullt.s8 %q[s], %q[a], %q[b]\n\t" EMX_TAPS_ADD("acc1", "acc3")
+
+// Sixteen channels of a pixel from c on, w[taps][16]. Of each channel, the weights of taps 2 * i and
+// 2 * i + 1 are not both -128, so that two products fit 16 bits.
+EMX_INLINE void emx_sixteen_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x, int32_t c,
+                                       const int8_t *w, const int32_t *q, int8_t *y)
 {
     const uint32x4_t bias = emx_multiples_u32(4 * EMX_BLOCK_PARAMS);
     int32x4_t acc0 = vldrwq_gather_offset_s32(q + EMX_BLOCK_BIAS, bias);
     int32x4_t acc1 = vldrwq_gather_offset_s32(q + EMX_BLOCK_BIAS + 1, bias);
     int32x4_t acc2 = vldrwq_gather_offset_s32(q + EMX_BLOCK_BIAS + 2, bias);
     int32x4_t acc3 = vldrwq_gather_offset_s32(q + EMX_BLOCK_BIAS + 3, bias);
-    EMX_ROLLED // else the compiler loads everything first, and runs out of registers
-        for (int32_t t = 0; t < p->taps; t++)
-    {
-        const int32_t *const tap = (const int32_t *)(const void *)(w + 4 * t);
-        const int8x16_t v = vldrbq_s8(x[t] + c);
-        const int8x16_t u = vreinterpretq_s8_s32(vldrwq_gather_offset_s32(tap, from));
-        const int16x8_t even = vmullbq_int_s8(v, u), odd = vmulltq_int_s8(v, u);
-        acc0 = vaddq_s32(acc0, vmovlbq_s16(even));
-        acc1 = vaddq_s32(acc1, vmovlbq_s16(odd));
-        acc2 = vaddq_s32(acc2, vmovltq_s16(even));
-        acc3 = vaddq_s32(acc3, vmovltq_s16(odd));
-    }
+    int8x16_t s, t, a, b;
+    __asm__ volatile(
+        "wls lr, %[pairs], 2f\n"
+        "1:\n\t" EMX_TWO_TAPS "le lr, 1b\n"
+        "2:\n\t"
+        "tst %[taps], #1\n\tbeq 3f\n\t" EMX_ONE_TAP "3:"
+        : [acc0] "+w"(acc0), [acc1] "+w"(acc1), [acc2] "+w"(acc2), [acc3] "+w"(acc3), [s] "=&w"(s),
+          [t] "=&w"(t), [a] "=&w"(a), [b] "=&w"(b), [x] "+r"(x), [w] "+r"(w)
+        : [pairs] "r"(p->taps / 2), [taps] "r"(p->taps), [c] "r"(c)
+        : "r4", "r5", "lr", "cc", "memory");
     const uint32x4_t at = emx_multiples_u32(4 * EMX_BLOCK_PARAMS);
     const int32x4_t v0 = emx_scaled_of_taps_s8(acc0, q, at);
     const int32x4_t v1 = emx_scaled_of_taps_s8(acc1, q + 2, at);

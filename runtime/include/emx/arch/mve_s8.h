@@ -191,10 +191,9 @@ EMX_INLINE bool emx_whole_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const
     if (p->wide) {
         return false;
     }
-    const uint32x4_t from = vmulq_n_u32(vidupq_n_u32(0, 4), (uint32_t)p->taps);
-    for (; c + 16 <= whole; c += 16) {
+    for (; p->sixteen && c + 16 <= whole; c += 16) {
         const int32_t *const own = q + c / 4 * EMX_BLOCK_PARAMS;
-        emx_four_blocks_of_taps_s8(p, x, c, w + c * p->taps, from, own, y);
+        emx_sixteen_of_taps_s8(p, x, c, w + c * p->taps, own, y);
     }
     for (; c < whole; c += 4) {
         int32_t acc[4];

@@ -4,7 +4,8 @@
 //   scale() of emx/quant.h
 //
 //   x  [batch][in_h][in_w][channels] at steps x_row, x_col, x_chan: any order of the axes
-//   w  [ceil(channels/4)][kernel_h*kernel_w][4], zero-padded
+//   w  [ceil(channels/4)][kernel_h*kernel_w][4], zero-padded; if `sixteen`, [kernel_h*kernel_w][16]
+//      for every sixteen channels before
 //   q  [ceil(channels/4)][words], see emx/quant.h and emx/dot_s8.h
 //   y  [batch][out_h][out_w][channels] at steps y_row, y_col, 1
 //
@@ -34,11 +35,12 @@ typedef struct {
     int32_t pad_top, pad_left;
     int32_t x_row, x_col, x_chan;
     int32_t y_row, y_col;
-    int32_t tail;   // channels % 4
-    int32_t words;  // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7 or 8
-    int32_t quick;  // see emx/plane_s8.h
-    int32_t folded; // see there
-    int32_t wide;   // 1: sums are scaled in 64 bits
+    int32_t tail;    // channels % 4
+    int32_t sixteen; // 1: see w; only emx_dwconv2d_direct_s8 for Helium
+    int32_t words;   // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7 or 8
+    int32_t quick;   // see emx/plane_s8.h
+    int32_t folded;  // see there
+    int32_t wide;    // 1: sums are scaled in 64 bits
     int32_t x_zero, zero, lo, hi;
 } emx_dwconv2d_s8_t;
 
@@ -95,7 +97,7 @@ EMX_INLINE void emx_dwconv2d_pixel_s8(const emx_dwconv2d_s8_t *p, const int8_t *
                                       const int8_t *w, const int32_t *q, int8_t *y)
 {
     const emx_taps_s8_t of = {
-        p->kernel_h * p->kernel_w, p->channels, p->tail, p->wide, {p->lo, p->hi}};
+        p->kernel_h * p->kernel_w, p->channels, p->tail, p->sixteen, p->wide, {p->lo, p->hi}};
     const int8_t **tap = taps;
     const int32_t bottom = iy + (p->kernel_h - 1) * p->dilation_h;
     const int32_t right = ix + (p->kernel_w - 1) * p->dilation_w;
