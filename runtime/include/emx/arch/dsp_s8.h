@@ -104,7 +104,7 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
     "vmov s15, r7\n\t"                                                                             \
     ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
     "add r4, r4, r12\n\tvmov s6, r4\n\tvmov s8, r6\n\t"                                            \
-    "vmov s0, s1, lr, r12\n\tvmov s4, r2\n\tmov r12, r1\n\tmov lr, r0\n"                           \
+    "vmov s0, s1, lr, r12\n\tmov r12, r1\n\tmov lr, r0\n"                                          \
     "1:\n\t"                                                                                       \
     "ldmia lr!, {r4-r7}\n\tvmov s2, s3, r12, lr\n\tvmov s4, r2\n\t"                                \
     "mov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\t"                                   \

@@ -75,23 +75,29 @@ EMX_INLINE int32x4_t emx_scaled_of_taps_s8(int32x4_t acc, const int32_t *q, uint
 
 // Of two taps, or of one, the products of sixteen channels are added to sums: lane j of the sums i
 // is channel 4 * j + i. x walks along the taps, w along the weights.
-#define EMX_TAPS_MUL(half, to, x, w)                                                               \
-    "vldrb.8 %q[a], [" x "]\n\tvldrb.8 %q[b], [%[w]" w "\n\tvmull" half ".s8 %q[" to               \
-    "], %q[a], %q[b]\n\t"
+#define EMX_TAPS_LOAD(x, w) "vldrb.8 %q[a], [" x "]\n\tvldrb.8 %q[b], [%[w]" w "\n\t"
+#define EMX_TAPS_MUL(half, to) "vmull" half ".s8 %q[" to "], %q[a], %q[b]\n\t"
 #define EMX_TAPS_ADD(low, high)                                                                    \
     "vmovlb.s16 %q[t], %q[s]\n\tvmovlt.s16 %q[s], %q[s]\n\t"                                       \
     "vadd.i32 %q[" low "], %q[" low "], %q[t]\n\tvadd.i32 %q[" high "], %q[" high "], %q[s]\n\t"
-#define EMX_TAPS_BOTH "vadd.i16 %q[s], %q[s], %q[t]\n\t"
-#define EMX_TWO_TAPS                                                                               \
-    "ldrd r4, r5, [%[x]], #8\n\tadd r4, r4, %[c]\n\tadd r5, r5, %[c]\n\t" EMX_TAPS_MUL("b", "s",   \
-                                                                                       "r4", "]")  \
-        EMX_TAPS_MUL("b", "t", "r5", ", #16]") EMX_TAPS_BOTH EMX_TAPS_ADD(                         \
-            "acc0", "acc2") "vmullt.s8 %q[s], %q[a], %q[b]\n\t" EMX_TAPS_MUL("t", "t", "r4",       \
-                                                                             "], #32")             \
-            EMX_TAPS_BOTH EMX_TAPS_ADD("acc1", "acc3")
-#define EMX_ONE_TAP                                                                                \
-    "ldr r4, [%[x]]\n\tadd r4, r4, %[c]\n\t" EMX_TAPS_MUL("b", "s", "r4", "]") EMX_TAPS_ADD(       \
-        "acc0", "acc2") "vmullt.s8 %q[s], %q[a], %q[b]\n\t" EMX_TAPS_ADD("acc1", "acc3")
+#define EMX_TAPS_BOTH(low, high) "vadd.i16 %q[s], %q[s], %q[t]\n\t" EMX_TAPS_ADD(low, high)
+#define EMX_EVEN_OF_TWO                                                                            \
+    EMX_TAPS_LOAD("r4", "]")                                                                       \
+    EMX_TAPS_MUL("b", "s")                                                                         \
+    EMX_TAPS_LOAD("r5", ", #16]")                                                                  \
+    EMX_TAPS_MUL("b", "t")                                                                         \
+    EMX_TAPS_BOTH("acc0", "acc2")
+#define EMX_ODD_OF_TWO                                                                             \
+    EMX_TAPS_MUL("t", "s")                                                                         \
+    EMX_TAPS_LOAD("r4", "], #32")                                                                  \
+    EMX_TAPS_MUL("t", "t")                                                                         \
+    EMX_TAPS_BOTH("acc1", "acc3")
+#define EMX_BOTH_OF_ONE                                                                            \
+    EMX_TAPS_LOAD("r4", "]")                                                                       \
+    EMX_TAPS_MUL("b", "s")                                                                         \
+    EMX_TAPS_ADD("acc0", "acc2")                                                                   \
+    EMX_TAPS_MUL("t", "s")                                                                         \
+    EMX_TAPS_ADD("acc1", "acc3")
 
 // Sixteen channels of a pixel from c on, w[taps][16]. Of each channel, the weights of taps 2 * i and
 // 2 * i + 1 are not both -128, so that two products fit 16 bits.
@@ -106,9 +112,12 @@ EMX_INLINE void emx_sixteen_of_taps_s8(const emx_taps_s8_t *p, const int8_t *con
     int8x16_t s, t, a, b;
     __asm__ volatile(
         "wls lr, %[pairs], 2f\n"
-        "1:\n\t" EMX_TWO_TAPS "le lr, 1b\n"
+        "1:\n\t"
+        "ldrd r4, r5, [%[x]], #8\n\tadd r4, r4, %[c]\n\tadd r5, r5, %[c]\n\t" EMX_EVEN_OF_TWO
+            EMX_ODD_OF_TWO "le lr, 1b\n"
         "2:\n\t"
-        "tst %[taps], #1\n\tbeq 3f\n\t" EMX_ONE_TAP "3:"
+        "tst %[taps], #1\n\tbeq 3f\n\t"
+        "ldr r4, [%[x]]\n\tadd r4, r4, %[c]\n\t" EMX_BOTH_OF_ONE "3:"
         : [acc0] "+w"(acc0), [acc1] "+w"(acc1), [acc2] "+w"(acc2), [acc3] "+w"(acc3), [s] "=&w"(s),
           [t] "=&w"(t), [a] "=&w"(a), [b] "=&w"(b), [x] "+r"(x), [w] "+r"(w)
         : [pairs] "r"(p->taps / 2), [taps] "r"(p->taps), [c] "r"(c)
