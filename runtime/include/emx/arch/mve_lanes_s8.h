@@ -99,8 +99,8 @@ EMX_INLINE int32x4_t emx_scaled_of_taps_s8(int32x4_t acc, const int32_t *q, uint
     EMX_TAPS_MUL("t", "s")                                                                         \
     EMX_TAPS_ADD("acc1", "acc3")
 
-// Sixteen channels of a pixel from c on, w[taps][16]. Of each channel, the weights of taps 2 * i and
-// 2 * i + 1 are not both -128, so that two products fit 16 bits.
+// Sixteen channels of a pixel from c on, w[taps][16]. Of each channel, the weights of taps 2 i and
+// 2 i + 1 are not both -128, so that two products fit 16 bits.
 EMX_INLINE void emx_sixteen_of_taps_s8(const emx_taps_s8_t *p, const int8_t *const *x, int32_t c,
                                        const int8_t *w, const int32_t *q, int8_t *y)
 {
