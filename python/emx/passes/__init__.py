@@ -18,7 +18,12 @@ from emx.passes.boundary import integer_io, note_float_layers, require_integers
 from emx.passes.cleanup import drop_dead_code, fold_constants
 from emx.passes.fold import expand_batch_norm, fold_batch_norm, fold_permute_into_linear
 from emx.passes.fuse import fuse_clamp, fuse_pad, fuse_pointwise, fuse_residual
-from emx.passes.fuse_s8 import fuse_pad_s8, fuse_residual_s8, fuse_tables_s8
+from emx.passes.fuse_s8 import (
+    fuse_pad_s8,
+    fuse_residual_s8,
+    fuse_tables_s8,
+    raise_tables_s8,
+)
 from emx.passes.integers import to_integers
 from emx.passes.layout import (
     absorb_input_layout,
@@ -56,6 +61,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold_pixels,
     to_integers,
     note_float_layers,
+    raise_tables_s8,
     fuse_tables_s8,
     fuse_pad_s8,
     fuse_residual_s8,
