@@ -36,6 +36,7 @@ from emx.passes.pixels import fold_pixels, read_pixels
 from emx.passes.recurrent import trim_recurrent
 from emx.passes.settle import settle_quantisation, sign_integers
 from emx.passes.slim import slim
+from emx.passes.stride import raise_strides
 from emx.passes.views import absorb_views
 from emx.twin import dequantised, is_quantised, quantised
 
@@ -65,6 +66,7 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_tables_s8,
     fuse_pad_s8,
     fuse_residual_s8,
+    raise_strides,
     integer_io,
     fuse_pointwise,
     # What is left of the permutes moves nothing, or into weights, or into strides of a layer.
