@@ -18,7 +18,12 @@ from emx.passes.boundary import integer_io, note_float_layers, require_integers
 from emx.passes.cleanup import drop_dead_code, fold_constants
 from emx.passes.fold import expand_batch_norm, fold_batch_norm, fold_permute_into_linear
 from emx.passes.fuse import fuse_clamp, fuse_pad, fuse_pointwise, fuse_residual
-from emx.passes.fuse_s8 import fuse_pad_s8, fuse_residual_s8, fuse_tables_s8
+from emx.passes.fuse_s8 import (
+    fuse_pad_s8,
+    fuse_residual_s8,
+    fuse_tables_s8,
+    raise_tables_s8,
+)
 from emx.passes.integers import to_integers
 from emx.passes.layout import (
     absorb_input_layout,
@@ -31,6 +36,7 @@ from emx.passes.pixels import fold_pixels, read_pixels
 from emx.passes.recurrent import trim_recurrent
 from emx.passes.settle import settle_quantisation, sign_integers
 from emx.passes.slim import slim
+from emx.passes.stride import raise_strides
 from emx.passes.views import absorb_views
 from emx.twin import dequantised, is_quantised, quantised
 
@@ -56,9 +62,11 @@ PIPELINE: tuple[Pass, ...] = (
     fold_pixels,
     to_integers,
     note_float_layers,
+    raise_tables_s8,
     fuse_tables_s8,
     fuse_pad_s8,
     fuse_residual_s8,
+    raise_strides,
     integer_io,
     fuse_pointwise,
     # What is left of the permutes moves nothing, or into weights, or into strides of a layer.

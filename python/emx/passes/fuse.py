@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
+from emx.axis import Axis
 from emx.ir import Graph, Node, Value
 from emx.ops.conv2d import Conv2d
 from emx.ops.conv3d import Conv3d
@@ -18,6 +19,8 @@ from emx.passes.rewrite import Edit, Rewriter, replaced
 from emx.pointwise import Pointwise
 from emx.scalars import Call
 from emx.window import Window
+
+Axes = tuple[Axis, Axis, Axis]
 
 MAX_CALLS = 32  # of table rows in one expression: more gains nothing and is hard to read
 CHEAP = frozenset(("add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "clamp"))
@@ -79,15 +82,20 @@ def padded(window: Window, sides: list[tuple[int, int]]) -> Window:
     return replace(window, pad=(total[0], total[1], total[2], total[3]))
 
 
+def padded_axes(axes: Axes, sides: list[tuple[int, int]]) -> Axes:
+    """The axes of a window over a volume with something around it before its own padding."""
+    d, h, w = (
+        replace(a, pad=(a.pad[0] + lo * a.spread, a.pad[1] + hi * a.spread))
+        for a, (lo, hi) in zip(axes, sides, strict=True)
+    )
+    return d, h, w
+
+
 def _padded(op: Conv2d | Conv3d, sides: list[tuple[int, int]]) -> Conv2d | Conv3d:
     """The operator with zeros around x before its own padding."""
     if isinstance(op, Conv2d):
         return replace(op, window=padded(op.window, sides))
-    d, h, w = (
-        replace(a, pad=(a.pad[0] + lo * a.spread, a.pad[1] + hi * a.spread))
-        for a, (lo, hi) in zip(op.axes, sides, strict=True)
-    )
-    return replace(op, axes=(d, h, w))
+    return replace(op, axes=padded_axes(op.axes, sides))
 
 
 def _fuse_residual(r: Rewriter, node: Node) -> Edit:
