@@ -70,14 +70,14 @@ EMX_INSTANCE void dwconv2d_s8_0(
     int8_t *y)
 {
     const emx_dwconv2d_s8_t p = {
-        1, 6, 6, 8,      // batch, in_h, in_w, channels
-        6, 6, 3, 3,      // out_h, out_w, kernel_h, kernel_w
-        1, 1, 1, 1,      // stride_h, stride_w, dilation_h, dilation_w
-        1, 1,            // pad_top, pad_left
-        48, 8, 1,        // x_row, x_col, x_chan
-        48, 8, 0, 12,    // y_row, y_col, tail, words
-        1, 1, 0, -128,   // quick, folded, wide, x_zero
-        -128, -128, 127, // zero, lo, hi
+        1, 6, 6, 8,            // batch, in_h, in_w, channels
+        6, 6, 3, 3,            // out_h, out_w, kernel_h, kernel_w
+        1, 1, 1, 1,            // stride_h, stride_w, dilation_h, dilation_w
+        1, 1,                  // pad_top, pad_left
+        48, 8, 1,              // x_row, x_col, x_chan
+        48, 8, 0, 0,           // y_row, y_col, tail, sixteen
+        12, 1, 1, 0,           // words, quick, folded, wide
+        -128, -128, -128, 127, // x_zero, zero, lo, hi
     };
     emx_dwconv2d_s8(&p, x, w, q, scratch, y);
 }
