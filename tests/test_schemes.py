@@ -10,12 +10,14 @@ import pytest
 from emx import passes
 from emx.api import generate, verify
 from emx.bundle import Arg, Bundle, Ref
+from emx.interpret import outputs
 from emx.ir import DType, Graph
 from emx.load import load
 from emx.ops.conv2d_mixed import Conv2dMixed
 from emx.options import Options
 from emx.quant import Quant
 from emx.target import find_target
+from emx.twin import dequantised
 from sampled import DECOMPOSED, Calls, numbers
 
 S16 = Quant(1 / 8192, 0, DType.S16, -32768, 32767)
@@ -143,3 +145,17 @@ def test_the_header_of_int16() -> None:
     assert "#define NET_Y_SHAPE {3, 7}\n" in text
     assert "static inline int16_t net_quantize_x(float x)" in text
     assert "void net_run(const int16_t x[NET_X_LEN], int16_t y[NET_Y_LEN]);" in text
+
+
+def test_picking_keeps_int16() -> None:
+    """Maxima of int16 are int16, whether the operator reads integers or floats."""
+    m = Model()
+    x = m.x(1, 6, 5, 4, q=S16)
+    pooled = m.both(m.call("max_pool2d.default", x, (2, 2)), S16)
+    bundle = m.bundle("net", (pooled, m.both(m.call("amax.default", x, (1, 3)), S16)))
+    graph = graph_of(bundle)
+    for given, *want in zip(
+        *bundle.vectors.inputs.values(), *bundle.vectors.outputs.values(), strict=True
+    ):
+        for got, real in zip(outputs(graph, [given]), want, strict=True):
+            assert np.array_equal(dequantised(S16, got), real)

@@ -200,11 +200,11 @@ def _of_integers(node: Node, q: Quant) -> Op | None:
         return op if len(node.inputs) == 2 else None
     if isinstance(op, Pad):
         return replace(op, value=float(q.quantise(np.array(op.value))))
-    if isinstance(op, Pool2d) and not op.mean:
+    if isinstance(op, Pool2d) and not op.mean and q.dtype is DType.S8:
         y = narrowed(q, op.lo, op.hi)
         return Pool2dS8(op.window, False, q, q, y.lo, y.hi)
     if isinstance(op, Reduce) and op.row in ("amax", "amin"):
-        return ReduceS8(op.row, op.axes, op.keepdim, q, q)
+        return ReduceS8(op.row, op.axes, op.keepdim, q, q) if q.dtype is DType.S8 else op
     if isinstance(op, Pointwise):
         return op if _picks(node) else None
     return op if isinstance(op, Movement | Reshape | Concat | Gather | TakeAlong) else None
