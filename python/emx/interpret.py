@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from emx.ir import Array, Graph
+from emx.ir import Array, Graph, TensorType
 
 
 def interpret(
@@ -21,7 +21,8 @@ def interpret(
     with np.errstate(all="ignore"):  # infinities and NaN are values like others
         for n in graph.nodes:
             reads = (_wide(given[v.name]) if v.name in given else env[v.name] for v in n.inputs)
-            env[n.output.name] = n.op.reference(*reads)
+            env[n.output.name] = y = n.op.reference(*reads)
+            assert _is_of(y, n.output.type), f"{n.op.name} gives {y.dtype}{list(y.shape)} for {n}"
     return env
 
 
@@ -29,6 +30,11 @@ def outputs(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """The outputs of the graph for one set of inputs."""
     env = interpret(graph, inputs)
     return tuple(env[v.name] for v in graph.outputs)
+
+
+def _is_of(y: Array, t: TensorType) -> bool:
+    """Whether a result has the type that the graph says, or is computed in a wider one."""
+    return y.shape == t.dims and y.dtype in (t.dtype.numpy, np.int64, np.float32, np.float64)
 
 
 def _wide(x: Array) -> Array:
