@@ -14,7 +14,6 @@ import numpy as np
 
 from emx.ir import Array, DType
 
-MULTIPLIER_STEP = 64  # multipliers are multiples of it: 25 significant bits, the others are free
 MAX_SHIFT = 41  # smaller multipliers have fewer bits
 SCALE_SHIFT = 9  # scaled sums are in 2^-9 of a step
 LARGEST = 2.0**20  # whatever is multiplied by more, and is not 0, saturates
@@ -74,8 +73,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Multiplier:
-    """The real m * 2^-shift. m = 0, or 2^30 <= |m| < 2^31 unless shift is MAX_SHIFT; a multiple of
-    MULTIPLIER_STEP."""
+    """The real m * 2^-shift. m = 0, or 2^30 <= |m| < 2^31 unless shift is MAX_SHIFT."""
 
     m: int
     shift: int
@@ -86,7 +84,7 @@ class Multiplier:
         if real == 0:
             return Multiplier(0, MAX_SHIFT)
         shift = min(31 - frexp(abs(real))[1], MAX_SHIFT)
-        m = round(real * 2.0**shift / MULTIPLIER_STEP) * MULTIPLIER_STEP
+        m = round(real * 2.0**shift)
         if abs(m) == 1 << 31:
             m, shift = m // 2, shift - 1
         return Multiplier(m, shift)

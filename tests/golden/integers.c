@@ -112,7 +112,7 @@ EMX_INSTANCE void avgpool2d_s8_0(const int8_t *x, int8_t *y)
         1, 1, 6, 6,               // out_h, out_w, kernel_h, kernel_w
         6, 6, 1, 1,               // stride_h, stride_w, dilation_h, dilation_w
         0, 0, 0,                  // pad_top, pad_left, divisor
-        0, 0, {36}, {1779226816}, // pad_limit_h, pad_limit_w, count, m
+        0, 0, {36}, {1779226834}, // pad_limit_h, pad_limit_w, count, m
         {35}, -128, -128,         // shift, x_zero, zero
         -128, 127,                // lo, hi
     };
