@@ -160,6 +160,15 @@ static void copy(int32_t n) // < 32
     check("gather_s8", y[0], y[1], (size_t)n);
 }
 
+static void look_up(int32_t n) // < 28; its result over what is looked up, or before it
+{
+    memcpy(y[0], x, sizeof y[0]);
+    memcpy(y[1], x, sizeof y[1]);
+    emx_look_up_s8(y[0] + 2, y[0] + 2 + n %% 5, x, n);
+    generic_look_up_s8(y[1] + 2, y[1] + 2 + n %% 5, x, n);
+    check("look_up_s8", y[0], y[1], sizeof y[0]);
+}
+
 int main(void)
 {
 %(have)s
@@ -169,6 +178,7 @@ int main(void)
                 kind = i < 4 ? i : 4;
                 start(depth);
                 copy(depth %% 23 + i);
+                look_up(depth %% 19 + i);
                 stage(depth);
                 blocks(depth);
                 if (!twice) {

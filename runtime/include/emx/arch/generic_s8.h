@@ -38,6 +38,24 @@ EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offse
 }
 #endif
 
+#ifndef EMX_HAVE_look_up_s8
+// y[i] = table[x[i] + 128] for i < n; y may start at x or anywhere before it.
+EMX_INLINE void emx_look_up_s8(int8_t *y, const int8_t *x, const int8_t *table, int32_t n)
+{
+    const int8_t *const of_0 = table + 128;
+    int32_t i = 0;
+    for (; !EMX_SMALL && i + 8 <= n; i += 8) {
+        EMX_UNROLL
+        for (int k = 0; k < 8; k++) {
+            y[i + k] = of_0[x[i + k]];
+        }
+    }
+    for (; i < n; i++) {
+        y[i] = of_0[x[i]];
+    }
+}
+#endif
+
 #ifndef EMX_HAVE_stage_2_s8
 // Inputs [at, at + n) of both pixels of a pair; if EMX_STAGED is 4, `at` and n are multiples of 4.
 EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const int8_t *x0,

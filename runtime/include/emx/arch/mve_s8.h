@@ -35,6 +35,19 @@ EMX_INLINE void emx_gather_s8(int8_t *to, const int8_t *x, const uint16_t *offse
                      : "lr", "d0", "d1", "d2", "d3", "memory");
 }
 
+#define EMX_HAVE_look_up_s8
+EMX_INLINE void emx_look_up_s8(int8_t *y, const int8_t *x, const int8_t *table, int32_t n)
+{
+    __asm__ volatile("vmov.i8 q2, #128\n\twlstp.8 lr, %3, 2f\n"
+                     "1:\n\t"
+                     "vldrb.8 q1, [%1], #16\n\tveor q1, q1, q2\n\t"
+                     "vldrb.u8 q0, [%2, q1]\n\tvstrb.8 q0, [%0], #16\n\tletp lr, 1b\n"
+                     "2:"
+                     : "+r"(y), "+r"(x)
+                     : "r"(table), "r"(n)
+                     : "lr", "d0", "d1", "d2", "d3", "d4", "d5", "memory");
+}
+
 // Sixteen inputs of two pixels by four outputs: 128 products. Sums: r0, r2, r4, r6 of the first
 // pixel, r8, r10, r12, lr of the second; this instruction wants even registers. r9 and r11 walk
 // along the pixels, r3 along the weights. `mac` is vmladav to begin sums, vmladava to go on.
