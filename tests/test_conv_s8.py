@@ -45,10 +45,10 @@ def conv(
     *window: Any,
     groups: int = 1,
     kind: str = "",
-    real: float | None = None,
+    real: float | Sequence[float] | None = None,
     **fields: Any,
 ) -> Layer:
-    """x is [n][h][w][c] also if channels_first; `real` is the multiplier of all outputs."""
+    """x is [n][h][w][c] also if channels_first; `real` is the multiplier of the outputs."""
     random = np.random.default_rng(sum(x) + 7 * sum(w))
     op = Conv2dS8(Window(w[2:], *window), groups, X, Y, -128, 127)
     if lo := fields.pop("lo", None):
@@ -111,6 +111,9 @@ LAYERS = {
     "direct_steep": conv(
         (1, 5, 3, 4), (6, 4, 1, 1), kind="small", real=0.3, direct=Quant(0.001, 4), lo=-9, hi=99
     ),
+    "direct_groups": conv((1, 4, 5, 12), (18, 4, 3, 3), groups=3, direct=Z, channels_first=True),
+    "direct_wide": conv((1, 3, 5, 4), (5, 4, 1, 1), real=(3e6, *[4e-3] * 4), direct=Z),
+    "direct_fine": conv((1, 3, 5, 4), (9, 4, 1, 1), direct=Quant(1e-5, 100)),
     "row": linear((1,), 64, 12),
     "row_odd": linear((1, 1), 37, 10),
     "row_full": linear((), 48, 9, kind="full"),

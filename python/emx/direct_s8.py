@@ -63,13 +63,11 @@ class Direct:
     unsigned: bool = False
 
     def kernels(self, layer: Weighted, target: Target, wishes: Wishes) -> Sequence[Kernel]:
-        """The candidates, the fastest first. The skip that is added to sums is read output by
-        output, so pixels of a pair would overwrite each other's."""
+        """The candidates, the fastest first."""
         direct = isinstance(self.skip, DirectSkip)
         compact = wishes.optimize == "size"
-        packed = layer.packed(self.y, self.groups, target, compact=compact, wide=direct)
-        sizes = (1,) if direct else (2, 1)
-        return tuple(self._kernel(packed, len(layer.w), target, pixels) for pixels in sizes)
+        packed = layer.packed(self.y, self.groups, target, compact=compact, plain=direct)
+        return tuple(self._kernel(packed, len(layer.w), target, pixels) for pixels in (2, 1))
 
     def _kernel(self, layer: Packed, outputs: int, target: Target, pixels: int) -> Kernel:
         """Tiles of `pixels` pixels, 2 or 1."""
@@ -88,6 +86,9 @@ class Direct:
             "zero": self.y.zero, "lo": self.lo, "hi": self.hi, "skip": self._skip_params(),
         }  # fmt: skip
         image, skip = window_traces(self.window, x, self._tiles(pixels, out[1], outputs), 1)
+        if isinstance(self.skip, DirectSkip):  # which is read block by block
+            blocks = self._tiles(pixels, out[1], outputs, BLOCK)
+            skip = window_traces(self.window, x, blocks, 1)[1]
         mode = _MODES[type(self.skip)]
         return Kernel(
             header="conv2d_s8",
@@ -137,12 +138,13 @@ class Direct:
             return (self.skip.skip.zero, by.m, by.shift, 0, 0, 0, 0)
         return (0,) * 7
 
-    def _tiles(self, pixels: int, out_w: int, outputs: int) -> list[Pixels]:
-        """The tiles of a row; a column is a group."""
+    def _tiles(self, pixels: int, out_w: int, outputs: int, size: int = 0) -> list[Pixels]:
+        """The tiles of a row; a column is a group, or up to `size` outputs of one."""
         inner, outer = self.x.channels // self.groups, outputs // self.groups
         columns = [
-            Column(g * outer, (g + 1) * outer, g * inner, (g + 1) * inner)
+            Column(o, min(o + (size or outer), (g + 1) * outer), g * inner, (g + 1) * inner)
             for g in range(self.groups)
+            for o in range(g * outer, (g + 1) * outer, size or outer)
         ]
         return [Pixels(ox, min(pixels, out_w - ox), columns) for ox in range(0, out_w, pixels)]
 

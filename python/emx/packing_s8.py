@@ -110,17 +110,17 @@ class Weighted:
         return np.concatenate([m, words], axis=-1).astype(np.int32)
 
     def packed(
-        self, y: Quant, groups: int, target: Target, *, compact: bool = False, wide: bool = False
+        self, y: Quant, groups: int, target: Target, *, compact: bool = False, plain: bool = False
     ) -> Packed:
         """All that a kernel of blocks reads; `compact`: parameters in 7 or 8 bytes an output where
-        they may be; `wide`: sums are scaled in 64 bits in any case."""
-        wide = wide or self.wide
-        twice = not wide and self.twice(groups, target)
-        short = self.compact(y, groups) if compact and not wide else None
+        they may be; `plain`: no packing but that of 12, as for sums that are scaled in 64 bits."""
+        plain = plain or self.wide
+        twice = not plain and self.twice(groups, target)
+        short = self.compact(y, groups) if compact and not plain else None
         q = self.params(groups, twice=twice) if short is None else short
         w = pack_weights(self.w, groups, target, twice=twice)
         tail = len(self.w) // groups % BLOCK
-        how = {"tail": tail, "twice": int(twice), "words": q.shape[-1], "wide": int(wide)}
+        how = {"tail": tail, "twice": int(twice), "words": q.shape[-1], "wide": int(self.wide)}
         return Packed(padded_depth(self.depth, target), w, q, how)
 
 

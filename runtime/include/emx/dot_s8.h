@@ -135,41 +135,72 @@ EMX_INLINE void emx_outputs_1_s8(const emx_dot_s8_t *p, const int8_t *x, const i
     emx_outputs_s8(p, &how, 1, x, w, q, y);
 }
 
-// acc * m + the skip's term, in units of 2^-shift of the result's.
+// The skip's term, in units of 2^-shift of the result's, rounded down.
 EMX_INLINE int64_t emx_direct_s8(const emx_direct_s8_t *d, int32_t skip, int32_t shift)
 {
     const int64_t v = (int64_t)(skip - d->zero) * d->m;
     return shift >= d->shift ? v * ((int64_t)1 << (shift - d->shift)) : v >> (d->shift - shift);
 }
 
-// The same of `pixels` pixels (2: a staged pair), scaled in 64 bits; d->skip may be null.
+// The result of a sum and a skip's integer.
+EMX_INLINE int32_t emx_added_s8(const emx_direct_s8_t *d, int wide, int32_t acc, int32_t skip,
+                                int32_t m, int32_t start, const emx_bounds_s8_t *in)
+{
+    if (wide) {
+        const int32_t shift = EMX_MAX_SHIFT - emx_left_of(m);
+        const int64_t term = d->skip ? emx_direct_s8(d, skip, shift) : 0;
+        return emx_scale_wide_s8((int64_t)acc * m + term, m, start, in);
+    }
+    // In units of 2^-41 nothing is lost: the skip is shifted to the left, as the sum is.
+    const int32_t v = emx_shift_left_s32(skip - d->zero, EMX_MAX_SHIFT - d->shift);
+    return emx_scale_added_s8(acc, (int64_t)v * d->m, m, start, in);
+}
+
+// As emx_outputs_s8, of plain weights, block by block, each output just after its skip.
+EMX_INLINE void emx_outputs_added_s8(const emx_dot_s8_t *p, int wide, int32_t pixels,
+                                     const int8_t *x, const int8_t *w, const int32_t *q,
+                                     const emx_direct_s8_t *direct, int8_t *y)
+{
+    // Copies: y could be any of them, for all that compilers know.
+    const emx_direct_s8_t d = *direct;
+    const emx_bounds_s8_t in = {p->lo, p->hi};
+    const int32_t depth = p->blocks.depth, pitch = p->blocks.pitch, outputs = p->outputs;
+    for (int32_t o = 0; o < outputs; o += EMX_BLOCK) {
+        int32_t acc[2 * EMX_BLOCK];
+        const int32_t n = emx_min_s32(outputs - o, EMX_BLOCK);
+        if (pixels == 2) {
+            emx_dot_2x4_s8(acc, q, x, w, depth);
+        } else {
+            emx_dot_1x4_s8(acc, q, x, w, depth);
+        }
+        EMX_ROLLED
+        for (int32_t i = 0; i < pixels; i++) {
+            EMX_ROLLED
+            for (int32_t k = 0; k < n; k++) {
+                const int32_t at = i * pitch + o + k, skip = d.skip ? d.skip[at] : 0;
+                const int32_t m = q[EMX_BLOCK_M + 2 * k], start = q[EMX_BLOCK_START + 2 * k];
+                y[at] = (int8_t)emx_added_s8(&d, wide, acc[i * EMX_BLOCK + k], skip, m, start, &in);
+            }
+        }
+        w += EMX_BLOCK * depth;
+        q += EMX_BLOCK_PARAMS;
+    }
+}
+
+// Of sums that are scaled in 64 bits; d->skip may be null.
 EMX_SHARED void emx_outputs_wide_s8(const emx_dot_s8_t *p, int32_t pixels, const int8_t *x,
                                     const int8_t *w, const int32_t *q, const emx_direct_s8_t *d,
                                     int8_t *y)
 {
-    const int32_t depth = p->blocks.depth, pitch = p->blocks.pitch;
-    const emx_bounds_s8_t in = {p->lo, p->hi};
-    for (int32_t o = 0; o < p->outputs; o++) {
-        int32_t acc[2 * EMX_BLOCK];
-        const int32_t at = o % EMX_BLOCK;
-        if (at == 0 && pixels == 2) {
-            emx_dot_2x4_s8(acc, q, x, w, depth);
-        } else if (at == 0) {
-            emx_dot_1x4_s8(acc, q, x, w, depth);
-        }
-        const int32_t m = q[EMX_BLOCK_M + 2 * at], start = q[EMX_BLOCK_START + 2 * at];
-        for (int32_t i = 0; i < pixels; i++) {
-            int64_t v = (int64_t)acc[i * EMX_BLOCK + at] * m;
-            if (d->skip) {
-                v += emx_direct_s8(d, d->skip[i * pitch + o], EMX_MAX_SHIFT - emx_left_of(m));
-            }
-            y[i * pitch + o] = (int8_t)emx_scale_wide_s8(v, m, start, &in);
-        }
-        if (at == EMX_BLOCK - 1) {
-            w += EMX_BLOCK * depth;
-            q += EMX_BLOCK_PARAMS;
-        }
-    }
+    emx_outputs_added_s8(p, 1, pixels, x, w, q, d, y);
+}
+
+// Of other sums, with a skip.
+EMX_SHARED void emx_outputs_direct_s8(const emx_dot_s8_t *p, int32_t pixels, const int8_t *x,
+                                      const int8_t *w, const int32_t *q, const emx_direct_s8_t *d,
+                                      int8_t *y)
+{
+    emx_outputs_added_s8(p, 0, pixels, x, w, q, d, y);
 }
 
 // y[i] = the sum of v[i] and skip[i]

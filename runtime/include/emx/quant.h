@@ -62,6 +62,14 @@ EMX_INLINE int32_t emx_scale_s8(int32_t acc, int32_t m, int32_t start, const emx
     return emx_clamp_s32(v >> EMX_SCALE_SHIFT, in->lo, in->hi);
 }
 
+// The same of a sum to which `term` is added, below 2^61, in units of 2^-41 of the result's.
+EMX_INLINE int32_t emx_scale_added_s8(int32_t acc, int64_t term, int32_t m, int32_t start,
+                                      const emx_bounds_s8_t *in)
+{
+    const int64_t v = (int64_t)emx_shift_left_s32(acc, emx_left_of(m)) * m + term;
+    return emx_clamp_s32(((int32_t)(v >> 32) + start) >> EMX_SCALE_SHIFT, in->lo, in->hi);
+}
+
 // emx_scale_s8 of any sum; v: the product, or what else is below 2^62, in its units.
 EMX_INLINE int32_t emx_scale_wide_s8(int64_t v, int32_t m, int32_t start, const emx_bounds_s8_t *in)
 {

@@ -216,55 +216,26 @@ EMX_SHARED void emx_blocks_1_twice_s8(const emx_blocks_s8_t *p, const int8_t *x,
     EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_STEP_1_TWICE, EMX_APART_1, EMX_BACK_1), start);
 }
 
-EMX_INLINE uint32_t emx_load_word(const int8_t *x)
-{
-    uint32_t v;
-    memcpy(&v, x, 4);
-    return v;
-}
-
-// The signed bytes 0 and 2 of v as halfwords; 1 and 3.
-EMX_INLINE uint32_t emx_even_bytes(uint32_t v)
-{
-    uint32_t two;
-    __asm__("sxtb16 %0, %1" : "=r"(two) : "r"(v));
-    return two;
-}
-
-EMX_INLINE uint32_t emx_odd_bytes(uint32_t v)
-{
-    uint32_t two;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(two) : "r"(v));
-    return two;
-}
-
-// acc + the products of two pairs of halfwords
-EMX_INLINE int32_t emx_mac_halves(int32_t acc, uint32_t a, uint32_t b)
-{
-    __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(a), "r"(b));
-    return acc;
-}
-
 // The sums of one block, for those that are not rounded by emx_blocks_2_s8; plain weights.
 #define EMX_HAVE_dot_2x4_s8
-EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
+EMX_SHARED void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
                                const int8_t *w, int32_t depth)
 {
-    int32_t sum[8] = {b[0], b[1], b[2], b[3], b[0], b[1], b[2], b[3]};
-    EMX_UNROLL_2
-    for (int32_t k = 0; k < 4 * depth; k += 8) {
-        const uint32_t x0 = emx_load_word(pair + k), x1 = emx_load_word(pair + k + 4);
-        EMX_UNROLL
-        for (int o = 0; o < 4; o += 2) {
-            const uint32_t v = emx_load_word(w + k + 2 * o);
-            const uint32_t even = emx_even_bytes(v), odd = emx_odd_bytes(v);
-            sum[o] = emx_mac_halves(sum[o], even, x0);
-            sum[o + 1] = emx_mac_halves(sum[o + 1], odd, x0);
-            sum[o + 4] = emx_mac_halves(sum[o + 4], even, x1);
-            sum[o + 5] = emx_mac_halves(sum[o + 5], odd, x1);
-        }
-    }
-    memcpy(acc, sum, sizeof sum);
+    register int32_t *r0 __asm__("r0") = acc;
+    register const int32_t *r1 __asm__("r1") = b;
+    register const int8_t *end __asm__("r2") = pair + EMX_STAGED * depth;
+    register const int8_t *r12 __asm__("r12") = pair;
+    register const int8_t *lr __asm__("lr") = w;
+    __asm__ volatile("vmov s0, s1, r0, r2\n\tvmov s15, r7\n\t"
+                     "ldmia r1, {r4-r7}\n\t"
+                     "mov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\tb 2f\n"
+                     "1:\n\t" EMX_HALF_2 EMX_HALF_2 "2:\n\t"
+                     "vmov r0, s1\n\tcmp r12, r0\n\tbne 1b\n\t"
+                     "vmov r0, s0\n\tstmia r0, {r4-r11}\n\tvmov r7, s15"
+                     : "+r"(r0), "+r"(r1), "+r"(end), "+r"(r12), "+r"(lr)
+                     :
+                     : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "s0", "s1", "s15", "cc",
+                       "memory");
 }
 
 // Inputs k and k + 2, or k + 1 and k + 3, which are halfwords of %[b], with all four outputs.

@@ -177,11 +177,24 @@ EMX_INLINE void emx_dot_1x4_s8(int32_t acc[4], const int32_t b[4], const int8_t 
 }
 
 #define EMX_HAVE_dot_2x4_s8
-EMX_INLINE void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
+EMX_SHARED void emx_dot_2x4_s8(int32_t acc[8], const int32_t b[4], const int8_t *pair,
                                const int8_t *w, int32_t depth)
 {
-    emx_dot_1x4_s8(acc, b, pair, w, depth);
-    emx_dot_1x4_s8(acc + 4, b, pair + depth, w, depth);
+    register int32_t *r5 __asm__("r5") = acc;
+    register const int32_t *r1 __asm__("r1") = b;
+    register const int8_t *r3 __asm__("r3") = w;
+    register const int8_t *r9 __asm__("r9") = pair;
+    register const int8_t *r11 __asm__("r11") = pair + depth;
+    __asm__ volatile("ldrd r0, r2, [r1]\n\tldrd r4, r6, [r1, #8]\n\t"
+                     "mov r8, r0\n\tmov r10, r2\n\tmov r12, r4\n\tmov lr, r6\n\t"
+                     "mov r1, r11\n\tb 2f\n" // where the first pixel ends
+                     "1:\n\t" EMX_NEXT_2 "2:\n\tcmp r9, r1\n\tbne 1b\n\t"
+                     "strd r0, r2, [r5]\n\tstrd r4, r6, [r5, #8]\n\t"
+                     "strd r8, r10, [r5, #16]\n\tstrd r12, lr, [r5, #24]"
+                     : "+r"(r1), "+r"(r3), "+r"(r9), "+r"(r11)
+                     : "r"(r5)
+                     : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "d0", "d1", "d2", "d3",
+                       "d4", "d5", "d6", "d7", "cc", "memory");
 }
 
 #define EMX_HAVE_scale_4_s8

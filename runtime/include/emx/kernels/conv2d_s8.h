@@ -18,8 +18,8 @@
 //   2*depth if `gather`: where the inputs of a window lie
 //   pixels*out_c/groups if a skip is added to the result
 // Image by image, row by row, in tiles of `pixels` pixels, or one where one is left, group by
-// group: reads the windows of the tile, then writes its outputs, each just after the skip that it
-// reads.
+// group: reads the windows of the tile, then writes its outputs, pixel by pixel, or with
+// emx_conv2d_direct_s8 block by block, each just after the skip that it reads.
 //
 // y may lie over x if it starts far enough before x, and only then: the least distance follows
 // from this order of reads and writes (python/emx/window.py, proved by tests/test_conv_s8.py).
@@ -201,10 +201,14 @@ EMX_INLINE void emx_conv2d_outputs_s8(const emx_conv2d_s8_t *p, int mode, const 
 {
     const emx_packing_s8_t how = {p->twice, p->words, p->tail, emx_clamped_s8(p->lo, p->hi)};
     int8_t *const to = mode == EMX_CONV2D_ADD ? sums : y;
-    if (p->wide) {
+    if (p->wide || mode == EMX_CONV2D_DIRECT) {
         const emx_direct_s8_t direct = {mode == EMX_CONV2D_DIRECT ? skip : NULL, p->skip[0],
                                         p->skip[1], p->skip[2]};
-        emx_outputs_wide_s8(dot, pixels, x, w, q, &direct, to);
+        if (p->wide) {
+            emx_outputs_wide_s8(dot, pixels, x, w, q, &direct, to);
+        } else {
+            emx_outputs_direct_s8(dot, pixels, x, w, q, &direct, to);
+        }
     } else {
         emx_outputs_s8(dot, &how, pixels, x, w, q, to);
     }
