@@ -31,6 +31,8 @@ DRIVER = """
 #undef EMX_STAGED
 #undef emx_blocks_1_twice_s8
 #undef emx_blocks_2_twice_s8
+#undef emx_short_1_twice_s8
+#undef emx_short_2_twice_s8
 #define EMX_DOT_%(dot)s
 #include <emx/arch.h>
 #include <stdio.h>
@@ -117,7 +119,7 @@ static void stage(int32_t depth)
 
 static void blocks(int32_t depth)
 {
-    const emx_blocks_s8_t p = {depth, BLOCKS, PITCH};
+    const emx_blocks_s8_t p = {depth, BLOCKS, PITCH, 0};
     twice ? emx_blocks_1_twice_s8(&p, x + 1, packed[0], q[0], y[0])
           : emx_blocks_1_s8(&p, x + 1, packed[0], q[0], y[0]);
     generic_blocks_1_s8(&p, x + 1, packed[1], q[1], y[1]);
@@ -128,6 +130,31 @@ static void blocks(int32_t depth)
     check("blocks_2_s8", y[0], y[1], sizeof y[0]);
     check("stage_2_s8", y[0], y[1], sizeof y[0]); // whose pairs have an order of their own
     check("weight_at_s8", y[0], y[1], sizeof y[0]);
+}
+
+// The same of short parameters: biases have 24 bits as it is.
+static void shorts(int32_t depth)
+{
+    const emx_blocks_s8_t p = {depth, BLOCKS, PITCH, uniform(-70000, 70000)};
+    int32_t packed_q[BLOCKS * EMX_SHORT_PARAMS];
+    for (int32_t o = 0; o < OUTPUTS; o++) {
+        const int32_t *const block = q[1] + o / EMX_BLOCK * EMX_BLOCK_PARAMS;
+        int32_t *const to = packed_q + o / EMX_BLOCK * EMX_SHORT_PARAMS;
+        const int at = o %% EMX_BLOCK;
+        const uint32_t b = (uint32_t)block[EMX_BLOCK_BIAS + at];
+        const uint8_t bytes[] = {(uint8_t)b, (uint8_t)(b >> 8), (uint8_t)(b >> 16)};
+        to[at] = block[EMX_BLOCK_M + 2 * at];
+        memcpy((uint8_t *)(to + EMX_BLOCK) + 3 * at, bytes, sizeof bytes);
+    }
+    memset(y, 0x55, sizeof y);
+    twice ? emx_short_1_twice_s8(&p, x + 1, packed[0], packed_q, y[0])
+          : emx_short_1_s8(&p, x + 1, packed[0], packed_q, y[0]);
+    generic_short_1_s8(&p, x + 1, packed[1], packed_q, y[1]);
+    check("short_1_s8", y[0], y[1], sizeof y[0]);
+    twice ? emx_short_2_twice_s8(&p, pairs[0], packed[0], packed_q, y[0])
+          : emx_short_2_s8(&p, pairs[0], packed[0], packed_q, y[0]);
+    generic_short_2_s8(&p, pairs[1], packed[1], packed_q, y[1]);
+    check("short_2_s8", y[0], y[1], sizeof y[0]);
 }
 
 static void dots(int32_t depth)
@@ -181,6 +208,7 @@ int main(void)
                 look_up(depth %% 19 + i);
                 stage(depth);
                 blocks(depth);
+                shorts(depth);
                 if (!twice) {
                     dots(depth);
                 }
@@ -245,4 +273,4 @@ def test_a_wrong_override_is_noticed(tmp_path: Path, machine: str) -> None:
         "stage(depth);\n                b", "packed[0][5 * depth] ^= 64; stage(depth); b"
     )
     said = results(tmp_path, machine, "-O2", text)
-    assert "differs" in said["blocks_1_s8"] & said["blocks_2_s8"]
+    assert all("differs" in said[f"{kind}_{n}_s8"] for kind in ("blocks", "short") for n in (1, 2))

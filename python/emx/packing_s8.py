@@ -97,14 +97,14 @@ class Weighted:
         return np.concatenate([b, pairs], axis=-1).astype(np.int32)
 
     def compact(self, y: Quant, groups: int = 1) -> Array | None:
-        """The same in 7 or 8 bytes an output, as emx_unpack_block_s8 of emx/dot_s8.h reads it.
-        None unless all scaled sums start alike."""
+        """The same in 7 bytes an output, as emx_unpack_block_s8 of emx/quant.h reads it. None
+        unless all scaled sums start alike, and biases have 24 bits."""
         if self.wide or np.any(self.start != start_of(y)):
             return None
         q = self.params(groups)
         b, m = q[..., :BLOCK], q[..., BLOCK::2]
         if np.max(np.abs(b.astype(np.int64)), initial=0) >= 1 << 23:
-            return np.concatenate([m, b], axis=-1)
+            return None
         raw = np.ascontiguousarray(b, "<i4").view(np.uint8).reshape(*b.shape, 4)[..., :3]
         words = np.ascontiguousarray(raw).reshape(*b.shape[:-1], 12).view("<i4")
         return np.concatenate([m, words], axis=-1).astype(np.int32)
@@ -112,8 +112,8 @@ class Weighted:
     def packed(
         self, y: Quant, groups: int, target: Target, *, compact: bool = False, plain: bool = False
     ) -> Packed:
-        """All that a kernel of blocks reads; `compact`: parameters in 7 or 8 bytes an output where
-        they may be; `plain`: no packing but that of 12, as for sums that are scaled in 64 bits."""
+        """All that a kernel of blocks reads; `compact`: parameters in 7 bytes an output where they
+        may be; `plain`: no packing but that of 12, as for sums that are scaled in 64 bits."""
         plain = plain or self.wide
         twice = not plain and self.twice(groups, target)
         short = self.compact(y, groups) if compact and not plain else None

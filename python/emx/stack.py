@@ -47,7 +47,7 @@ _REGISTER_BYTES = {"r": 4, "s": 4, "d": 8, "q": 16}
 _SAVE = re.compile(r".*<__riscv_save_(\d+)>")
 # Functions whose jumps through a register stay inside them: by a table of labels (libgcc for
 # RISC-V), into an unrolled loop (arch/dsp_s8.h).
-_INSIDE = re.compile(r"__div[sd]f3$|emx_blocks_[12](?:_twice)?_s8\b")
+_INSIDE = re.compile(r"__div[sd]f3$|emx_(?:blocks|short)_[12](?:_twice)?_s8\b")
 
 
 @dataclass(frozen=True)

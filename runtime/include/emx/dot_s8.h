@@ -11,14 +11,14 @@
 typedef struct {
     emx_blocks_s8_t blocks;
     int32_t outputs;
-    int32_t zero, lo, hi;
+    int32_t lo, hi;
 } emx_dot_s8_t;
 
 // How weights and parameters are packed, and what follows from it; constants where outputs are
 // computed.
 typedef struct {
     int twice;   // see the micro-kernels of the target
-    int words;   // of a block's parameters: EMX_BLOCK_PARAMS, or as emx_unpack_block_s8 has them
+    int words;   // of a block's parameters: EMX_BLOCK_PARAMS or EMX_SHORT_PARAMS
     int tail;    // outputs that are no whole block
     int clamped; // 1: bounds are narrower than those of int8_t
 } emx_packing_s8_t;
@@ -28,7 +28,8 @@ EMX_INLINE int emx_clamped_s8(int32_t lo, int32_t hi) { return lo > INT8_MIN || 
 EMX_INLINE emx_dot_s8_t emx_dot_of_s8(int32_t depth, int32_t outputs, int32_t pitch, int32_t zero,
                                       int32_t lo, int32_t hi)
 {
-    const emx_dot_s8_t dot = {{depth, outputs / EMX_BLOCK, pitch}, outputs, zero, lo, hi};
+    const emx_blocks_s8_t blocks = {depth, outputs / EMX_BLOCK, pitch, emx_result_start(zero)};
+    const emx_dot_s8_t dot = {blocks, outputs, lo, hi};
     return dot;
 }
 
@@ -46,51 +47,30 @@ EMX_SHARED void emx_clamp_run_s8(int8_t *y, int32_t n, int32_t lo, int32_t hi)
     }
 }
 
-EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, int pixels, int twice, const int8_t *x,
-                              const int8_t *w, const int32_t *q, int8_t *y)
+EMX_INLINE void emx_blocks_s8(const emx_blocks_s8_t *p, const emx_packing_s8_t *how, int pixels,
+                              const int8_t *x, const int8_t *w, const int32_t *q, int8_t *y)
 {
-    if (pixels == 2 && twice) {
-        emx_blocks_2_twice_s8(p, x, w, q, y);
+    const bool twice = how->twice;
+    if (how->words == EMX_SHORT_PARAMS && pixels == 2) {
+        twice ? emx_short_2_twice_s8(p, x, w, q, y) : emx_short_2_s8(p, x, w, q, y);
+    } else if (how->words == EMX_SHORT_PARAMS) {
+        twice ? emx_short_1_twice_s8(p, x, w, q, y) : emx_short_1_s8(p, x, w, q, y);
     } else if (pixels == 2) {
-        emx_blocks_2_s8(p, x, w, q, y);
-    } else if (twice) {
-        emx_blocks_1_twice_s8(p, x, w, q, y);
+        twice ? emx_blocks_2_twice_s8(p, x, w, q, y) : emx_blocks_2_s8(p, x, w, q, y);
     } else {
-        emx_blocks_1_s8(p, x, w, q, y);
+        twice ? emx_blocks_1_twice_s8(p, x, w, q, y) : emx_blocks_1_s8(p, x, w, q, y);
     }
 }
 
-// A block of emx/quant.h from one of `words` words: four multipliers, then four biases, of 24 bits
-// if there are 7 words, of 32 if there are 8. What results start from is their zero point.
-EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t words, int32_t twice,
-                                    int32_t zero, int32_t *q)
+// The last outputs, less than a block, of which all are computed by the side.
+EMX_INLINE void emx_tail_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how, int pixels,
+                            const int8_t *x, const int8_t *w, const int32_t *q, int8_t *y)
 {
-    const int8_t *const before = (const int8_t *)packed + 15; // a byte before the biases
-    for (int32_t o = 0; o < EMX_BLOCK; o++) {
-        int32_t b;
-        memcpy(&b, before + 3 * o, sizeof b);
-        b = words == 7 ? b >> 8 : packed[EMX_BLOCK + o];
-        q[EMX_BLOCK_BIAS + o] = twice & o ? (int32_t)((uint32_t)b * 256 + (uint32_t)q[o - 1]) : b;
-        q[EMX_BLOCK_M + 2 * o] = packed[o];
-        q[EMX_BLOCK_START + 2 * o] = emx_result_start(zero);
-    }
-}
-
-// One block, or the first `n` outputs of it, of which a block's all are computed by the side.
-EMX_INLINE void emx_block_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how, int pixels,
-                             int32_t n, const int8_t *x, const int8_t *w, const int32_t *q,
-                             int8_t *y)
-{
-    const emx_blocks_s8_t one = {p->blocks.depth, 1, EMX_BLOCK};
-    int32_t params[EMX_BLOCK_PARAMS];
+    const emx_blocks_s8_t one = {p->blocks.depth, 1, EMX_BLOCK, p->blocks.start};
     int8_t both[2 * EMX_BLOCK];
-    const bool compact = how->words != EMX_BLOCK_PARAMS;
-    if (compact) {
-        emx_unpack_block_s8(q, how->words, how->twice, p->zero, params);
-    }
-    emx_blocks_s8(&one, pixels, how->twice, x, w, compact ? params : q, both);
+    emx_blocks_s8(&one, how, pixels, x, w, q, both);
     for (int i = 0; i < pixels; i++) {
-        memcpy(y + i * p->blocks.pitch, both + i * EMX_BLOCK, (size_t)n);
+        memcpy(y + i * p->blocks.pitch, both + i * EMX_BLOCK, (size_t)how->tail);
     }
 }
 
@@ -98,19 +78,13 @@ EMX_INLINE void emx_block_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how,
 EMX_INLINE void emx_outputs_s8(const emx_dot_s8_t *p, const emx_packing_s8_t *how, int pixels,
                                const int8_t *x, const int8_t *w, const int32_t *q, int8_t *y)
 {
-    const int32_t block = EMX_BLOCK * p->blocks.depth;
-    const bool compact = how->words != EMX_BLOCK_PARAMS;
-    for (int32_t i = 0; i < p->blocks.blocks && compact; i++) {
-        emx_block_s8(p, how, pixels, EMX_BLOCK, x, w + i * block, q + i * how->words,
-                     y + i * EMX_BLOCK);
-    }
-    if (p->blocks.blocks > 0 && !compact) {
-        emx_blocks_s8(&p->blocks, pixels, how->twice, x, w, q, y);
+    const int32_t blocks = p->blocks.blocks;
+    if (blocks > 0) {
+        emx_blocks_s8(&p->blocks, how, pixels, x, w, q, y);
     }
     if (how->tail) {
-        const int32_t i = p->blocks.blocks;
-        emx_block_s8(p, how, pixels, how->tail, x, w + i * block, q + i * how->words,
-                     y + i * EMX_BLOCK);
+        emx_tail_s8(p, how, pixels, x, w + EMX_BLOCK * p->blocks.depth * blocks,
+                    q + how->words * blocks, y + EMX_BLOCK * blocks);
     }
     if (how->clamped) {
         for (int32_t i = 0; i < pixels; i++) {

@@ -14,8 +14,9 @@ enum {
     EMX_BLOCK_M = 4,     // + 2 * o
     EMX_BLOCK_START = 5, // + 2 * o
     EMX_BLOCK_PARAMS = 12,
-    EMX_SCALE_SHIFT = 9, // the unit of a scaled sum is 2^-9 of the result's
-    EMX_MAX_SHIFT = 41   // a multiplier m is m * 2^-41, of a sum that is not shifted
+    EMX_SHORT_PARAMS = 7, // of emx_unpack_block_s8
+    EMX_SCALE_SHIFT = 9,  // the unit of a scaled sum is 2^-9 of the result's
+    EMX_MAX_SHIFT = 41    // a multiplier m is m * 2^-41, of a sum that is not shifted
 };
 
 // How results are stored: clamp(v + zero, lo, hi), all in the range of int8_t.
@@ -32,6 +33,7 @@ typedef struct {
 typedef struct {
     int32_t depth, blocks;
     int32_t pitch; // from a pixel's outputs to those of the next
+    int32_t start; // of all scaled sums, if parameters are short
 } emx_blocks_s8_t;
 
 EMX_INLINE int32_t emx_clamp_s32(int32_t v, int32_t lo, int32_t hi)
@@ -49,6 +51,19 @@ EMX_INLINE int32_t emx_high_s32(int32_t a, int32_t b) { return (int32_t)((int64_
 EMX_INLINE int32_t emx_result_start(int32_t zero)
 {
     return zero * (1 << EMX_SCALE_SHIFT) + (1 << (EMX_SCALE_SHIFT - 1));
+}
+
+// A block of parameters from a short one: four multipliers, then four biases of 24 bits.
+EMX_SHARED void emx_unpack_block_s8(const int32_t *packed, int32_t start, int32_t *q)
+{
+    const int8_t *const before = (const int8_t *)packed + 15; // a byte before the biases
+    for (int32_t o = 0; o < EMX_BLOCK; o++) {
+        int32_t b;
+        memcpy(&b, before + 3 * o, sizeof b);
+        q[EMX_BLOCK_BIAS + o] = b >> 8;
+        q[EMX_BLOCK_M + 2 * o] = packed[o];
+        q[EMX_BLOCK_START + 2 * o] = start;
+    }
 }
 
 // How far a sum is shifted before it is multiplied by m.

@@ -85,13 +85,24 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
 // acc1 << 8 of the sums of two outputs.
 #define EMX_APART_2 "sub r5, r5, r4\n\tsub r7, r7, r6\n\tsub r9, r9, r8\n\tsub r11, r11, r10\n\t"
 
-// The results of one output from the sums a and b of two pixels; r12 and r2 walk along y, lr along
-// the parameters. Sums of EMX_APART_2 are shifted to the left already, by 8.
-#define EMX_LEFT_2(a, b)                                                                           \
-    "ldrd r0, r1, [lr], #8\n\tlsl " a ", " a ", r0\n\tlsl " b ", " b ", r0\n\t" EMX_RESULT_2(a, b)
-#define EMX_BACK_2(a, b)                                                                           \
-    "ldrd r0, r1, [lr], #8\n\trsb r3, r0, #8\n\t"                                                  \
-    "asr " a ", " a ", r3\n\tasr " b ", " b ", r3\n\t" EMX_RESULT_2(a, b)
+// How a block's parameters are read: its biases, to r4 to r7; later, of each output, the multiplier
+// and the start, to r0 and r1. lr walks along them. Short ones lie before it then; s5 is the start.
+#define EMX_BIASES "ldmia lr!, {r4-r7}\n\t"
+#define EMX_SCALE(at) "ldrd r0, r1, [lr], #8\n\t"
+#define EMX_SHORT_BIASES                                                                           \
+    "ldr r4, [lr, #15]\n\tldr r5, [lr, #18]\n\tldr r6, [lr, #21]\n\tldr r7, [lr, #24]\n\t"         \
+    "asr r4, r4, #8\n\tasr r5, r5, #8\n\tasr r6, r6, #8\n\tasr r7, r7, #8\n\tadd lr, lr, #28\n\t"
+#define EMX_SHORT_BIASES_TWICE                                                                     \
+    EMX_SHORT_BIASES "add r5, r4, r5, lsl #8\n\tadd r7, r6, r7, lsl #8\n\t"
+#define EMX_SHORT_SCALE(at) "ldr r0, [lr, #" #at "]\n\tvmov r1, s5\n\t"
+
+// The results of one output from the sums a and b of two pixels; r12 and r2 walk along y. Sums of
+// EMX_APART_2 are shifted to the left already, by 8.
+#define EMX_LEFT_2(scale, a, b)                                                                    \
+    scale "lsl " a ", " a ", r0\n\tlsl " b ", " b ", r0\n\t" EMX_RESULT_2(a, b)
+#define EMX_BACK_2(scale, a, b)                                                                    \
+    scale "rsb r3, r0, #8\n\t"                                                                     \
+          "asr " a ", " a ", r3\n\tasr " b ", " b ", r3\n\t" EMX_RESULT_2(a, b)
 #define EMX_RESULT_2(a, b)                                                                         \
     "smmla " a ", " a ", r0, r1\n\tsmmla " b ", " b ", r0, r1\n\t"                                 \
     "ssat " a ", #8, " a ", asr #9\n\tssat " b ", #8, " b ", asr #9\n\t"                           \
@@ -100,27 +111,26 @@ EMX_INLINE void emx_stage_2_s8(int8_t *pair, int32_t depth, int32_t at, const in
 // All blocks. What does not fit the core registers waits in s0 to s8; r7 in s15, as compilers do
 // not like to hear that it changes. Steps are an unrolled loop that is entered where as many are
 // left as the last round does; the assembler takes addresses right from aligned places only.
-#define EMX_BLOCKS_2(half, apart, odd)                                                             \
-    "vmov s15, r7\n\t"                                                                             \
+#define EMX_BLOCKS_2(biases, scale, half, apart, odd)                                              \
+    "vmov s15, r7\n\tvmov s5, r3\n\t"                                                              \
     ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
     "add r4, r4, r12\n\tvmov s6, r4\n\tvmov s8, r6\n\t"                                            \
     "vmov s0, s1, lr, r12\n\tmov r12, r1\n\tmov lr, r0\n"                                          \
-    "1:\n\t"                                                                                       \
-    "ldmia lr!, {r4-r7}\n\tvmov s2, s3, r12, lr\n\tvmov s4, r2\n\t"                                \
+    "1:\n\t" biases "vmov s2, s3, r12, lr\n\tvmov s4, r2\n\t"                                      \
     "mov r8, r4\n\tmov r9, r5\n\tmov r10, r6\n\tmov r11, r7\n\t"                                   \
     "vmov lr, r12, s0, s1\n\tvmov r0, s7\n\tbx r0\n"                                               \
     "2:\n\t" EMX_REPEAT half half ".endr\n\t"                                                      \
     "vmov r0, s6\n\tcmp r12, r0\n\tbne.w 2b\n\t" apart                                             \
-    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\tvmov r2, s4\n\t" EMX_LEFT_2("r4", "r8")                \
-        odd("r5", "r9") EMX_LEFT_2("r6", "r10")                                                    \
-            odd("r7", "r11") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                          \
-                             "vmov r7, s15"
+    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\tvmov r2, s4\n\t" EMX_LEFT_2(scale(-28), "r4", "r8")    \
+        odd(scale(-24), "r5", "r9") EMX_LEFT_2(scale(-20), "r6", "r10")                            \
+            odd(scale(-16), "r7", "r11") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"              \
+                                         "vmov r7, s15"
 
-// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0 to r2, r4 to r6, r12, lr.
+// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0 to r6, r12, lr.
 typedef struct {
     const int32_t *q;
     int8_t *y, *second;
-    int32_t x_bytes, left_out;
+    int32_t start, x_bytes, left_out;
     const int8_t *end, *x, *w;
 } emx_blocks_start_s8_t;
 
@@ -128,10 +138,10 @@ EMX_INLINE emx_blocks_start_s8_t emx_blocks_start_s8(const emx_blocks_s8_t *p, c
                                                      const int8_t *w, const int32_t *q, int8_t *y,
                                                      int32_t x_bytes, int32_t step_bytes)
 {
-    const int32_t left_out = (EMX_STEPS - p->depth / 4 % EMX_STEPS) % EMX_STEPS;
+    const int32_t left_out = -(p->depth / 4) & (EMX_STEPS - 1);
+    const int8_t *const end = y + EMX_BLOCK * p->blocks;
     const emx_blocks_start_s8_t start = {
-        q, y, y + p->pitch, x_bytes * p->depth, left_out * step_bytes, y + EMX_BLOCK * p->blocks,
-        x, w};
+        q, y, y + p->pitch, p->start, x_bytes * p->depth, left_out * step_bytes, end, x, w};
     return start;
 }
 
@@ -139,12 +149,12 @@ EMX_INLINE emx_blocks_start_s8_t emx_blocks_start_s8(const emx_blocks_s8_t *p, c
 #define EMX_RUN_BLOCKS(code, start)                                                                \
     do {                                                                                           \
         register const emx_blocks_start_s8_t *r0 __asm__("r0") = &(start);                         \
-        __asm__ volatile("ldmia r0, {r0-r2, r4-r6, r12, lr}\n\t" code                              \
+        __asm__ volatile("ldmia r0, {r0-r6, r12, lr}\n\t" code                                     \
                          : "+r"(r0)                                                                \
                          :                                                                         \
                          : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12",    \
-                           "lr", "s0", "s1", "s2", "s3", "s4", "s6", "s7", "s8", "s15", "cc",      \
-                           "memory");                                                              \
+                           "lr", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s15",      \
+                           "cc", "memory");                                                        \
     } while (0)
 
 #define EMX_HAVE_blocks_2_s8
@@ -152,14 +162,33 @@ EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, co
                                 const int32_t *q, int8_t *y)
 {
     const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 60);
-    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_HALF_2, "", EMX_LEFT_2), start);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_BIASES, EMX_SCALE, EMX_HALF_2, "", EMX_LEFT_2), start);
 }
 
 EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                       const int32_t *q, int8_t *y)
 {
     const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 48);
-    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_HALF_2_TWICE, EMX_APART_2, EMX_BACK_2), start);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_BIASES, EMX_SCALE, EMX_HALF_2_TWICE, EMX_APART_2, EMX_BACK_2),
+                   start);
+}
+
+#define EMX_HAVE_short_2_s8
+EMX_SHARED void emx_short_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 60);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_SHORT_BIASES, EMX_SHORT_SCALE, EMX_HALF_2, "", EMX_LEFT_2),
+                   start);
+}
+
+EMX_SHARED void emx_short_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                                     const int32_t *q, int8_t *y)
+{
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, pair, w, q, y, 4, 2 * 48);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_SHORT_BIASES_TWICE, EMX_SHORT_SCALE, EMX_HALF_2_TWICE,
+                                EMX_APART_2, EMX_BACK_2),
+                   start);
 }
 
 // One pixel, whose bytes are read as they lie: a step is 16 or 32 products. Sums: r4-r7.
@@ -179,41 +208,59 @@ EMX_SHARED void emx_blocks_2_twice_s8(const emx_blocks_s8_t *p, const int8_t *pa
     EMX_STEP_1_X EMX_PRODUCTS_1("r0", "r2", "r4", "r5") EMX_PRODUCTS_1("r0", "r3", "r6", "r7")     \
         EMX_PRODUCTS_1("r1", "r8", "r4", "r5") EMX_PRODUCTS_1("r1", "r9", "r6", "r7")
 #define EMX_APART_1 "sub r5, r5, r4\n\tsub r7, r7, r6\n\t"
-#define EMX_LEFT_1(a) "ldrd r0, r1, [lr], #8\n\tlsl " a ", " a ", r0\n\t" EMX_RESULT_1(a)
-#define EMX_BACK_1(a)                                                                              \
-    "ldrd r0, r1, [lr], #8\n\trsb r3, r0, #8\n\tasr " a ", " a ", r3\n\t" EMX_RESULT_1(a)
+#define EMX_LEFT_1(scale, a) scale "lsl " a ", " a ", r0\n\t" EMX_RESULT_1(a)
+#define EMX_BACK_1(scale, a) scale "rsb r3, r0, #8\n\tasr " a ", " a ", r3\n\t" EMX_RESULT_1(a)
 #define EMX_RESULT_1(a)                                                                            \
     "smmla " a ", " a ", r0, r1\n\t"                                                               \
     "ssat " a ", #8, " a ", asr #9\n\tstrb " a ", [r12], #1\n\t"
 
 // As EMX_BLOCKS_2, but where x ends is in r11.
-#define EMX_BLOCKS_1(step, apart, odd)                                                             \
-    "vmov s15, r7\n\t"                                                                             \
+#define EMX_BLOCKS_1(biases, scale, step, apart, odd)                                              \
+    "vmov s15, r7\n\tvmov s5, r3\n\t"                                                              \
     ".balign 4\n\tadr.w r7, 2f + 1\n\tadd r7, r7, r5\n\tvmov s7, r7\n\t"                           \
     "add r11, r4, r12\n\tvmov s8, r6\n\t"                                                          \
     "vmov s0, s1, lr, r12\n\tmov r12, r1\n\tmov lr, r0\n"                                          \
-    "1:\n\t"                                                                                       \
-    "ldmia lr!, {r4-r7}\n\tvmov s2, s3, r12, lr\n\t"                                               \
+    "1:\n\t" biases "vmov s2, s3, r12, lr\n\t"                                                     \
     "vmov lr, r12, s0, s1\n\tvmov r0, s7\n\tbx r0\n"                                               \
     "2:\n\t" EMX_REPEAT step ".endr\n\t"                                                           \
     "cmp r12, r11\n\tbne.w 2b\n\t" apart                                                           \
-    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\t" EMX_LEFT_1("r4") odd("r5") EMX_LEFT_1("r6")          \
-        odd("r7") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                                     \
-                  "vmov r7, s15"
+    "vmov s0, lr\n\tvmov r12, lr, s2, s3\n\t" EMX_LEFT_1(scale(-28), "r4") odd(scale(-24), "r5")   \
+        EMX_LEFT_1(scale(-20), "r6")                                                               \
+            odd(scale(-16), "r7") "vmov r0, s8\n\tcmp r12, r0\n\tbne.w 1b\n\t"                     \
+                                  "vmov r7, s15"
 
 #define EMX_HAVE_blocks_1_s8
 EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
     const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 20 * 4);
-    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_STEP_1, "", EMX_LEFT_1), start);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_BIASES, EMX_SCALE, EMX_STEP_1, "", EMX_LEFT_1), start);
 }
 
 EMX_SHARED void emx_blocks_1_twice_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                       const int32_t *q, int8_t *y)
 {
     const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 16 * 4);
-    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_STEP_1_TWICE, EMX_APART_1, EMX_BACK_1), start);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_BIASES, EMX_SCALE, EMX_STEP_1_TWICE, EMX_APART_1, EMX_BACK_1),
+                   start);
+}
+
+#define EMX_HAVE_short_1_s8
+EMX_SHARED void emx_short_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 20 * 4);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_SHORT_BIASES, EMX_SHORT_SCALE, EMX_STEP_1, "", EMX_LEFT_1),
+                   start);
+}
+
+EMX_SHARED void emx_short_1_twice_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                                     const int32_t *q, int8_t *y)
+{
+    const emx_blocks_start_s8_t start = emx_blocks_start_s8(p, x, w, q, y, 1, 16 * 4);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_SHORT_BIASES_TWICE, EMX_SHORT_SCALE, EMX_STEP_1_TWICE,
+                                EMX_APART_1, EMX_BACK_1),
+                   start);
 }
 
 // The sums of one block, for those that are not rounded by emx_blocks_2_s8; plain weights.

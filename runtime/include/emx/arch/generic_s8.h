@@ -159,4 +159,34 @@ EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const
 #define emx_blocks_1_twice_s8 emx_blocks_1_s8
 #endif
 
+#ifndef EMX_HAVE_short_2_s8
+// emx_blocks_2_s8 of short parameters.
+EMX_INLINE void emx_short_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    const emx_blocks_s8_t one = {p->depth, 1, p->pitch, 0};
+    for (int32_t i = 0; i < p->blocks; i++) {
+        int32_t params[EMX_BLOCK_PARAMS];
+        emx_unpack_block_s8(q + i * EMX_SHORT_PARAMS, p->start, params);
+        emx_blocks_2_s8(&one, pair, w + i * EMX_BLOCK * p->depth, params, y + i * EMX_BLOCK);
+    }
+}
+#define emx_short_2_twice_s8 emx_short_2_s8
+#endif
+
+#ifndef EMX_HAVE_short_1_s8
+// The same of one pixel x[depth].
+EMX_INLINE void emx_short_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    const emx_blocks_s8_t one = {p->depth, 1, p->pitch, 0};
+    for (int32_t i = 0; i < p->blocks; i++) {
+        int32_t params[EMX_BLOCK_PARAMS];
+        emx_unpack_block_s8(q + i * EMX_SHORT_PARAMS, p->start, params);
+        emx_blocks_1_s8(&one, x, w + i * EMX_BLOCK * p->depth, params, y + i * EMX_BLOCK);
+    }
+}
+#define emx_short_1_twice_s8 emx_short_1_s8
+#endif
+
 #endif

@@ -85,21 +85,36 @@ EMX_INLINE void emx_look_up_s8(int8_t *y, const int8_t *x, const int8_t *table, 
 #define EMX_NARROW_B ".inst.w 0xee970f40\n\t"
 #define EMX_NARROW_T ".inst.w 0xee971f42\n\t"
 
-// Sums in lanes; their parameters at r0.
+// Sums in lanes. Parameters at s18: q2 and q3 become multipliers and what scaled sums start from.
 #define EMX_LANES_1 "vmov q0[2], q0[0], r0, r4\n\tvmov q0[3], q0[1], r2, r6\n\t"
 #define EMX_LANES_2 "vmov q1[2], q1[0], r8, r12\n\tvmov q1[3], q1[1], r10, lr\n\t"
 #define EMX_PARAMS "vmov r0, s18\n\tvldrw.u32 q2, [r0], #16\n\t"
 #define EMX_SCALES "vld20.32 {q2, q3}, [r0]\n\tvld21.32 {q2, q3}, [r0]!\n\tvmov s18, r0\n\t"
 
-// All blocks. What waits in s16 to s22 while the sums take all registers: r7 among it, as compilers
+#define EMX_READ_1 EMX_LANES_1 EMX_PARAMS "vadd.i32 q0, q0, q2\n\t" EMX_SCALES
+#define EMX_READ_2                                                                                 \
+    EMX_LANES_1 EMX_LANES_2 EMX_PARAMS "vadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q2\n\t" EMX_SCALES
+
+// The same of short parameters, whose start is s23.
+#define EMX_SHORT_1(at, a) "ldr r1, [r9, #" #at "]\n\tadd " a ", " a ", r1, asr #8\n\t"
+#define EMX_SHORT_2(at, a, b) EMX_SHORT_1(at, a) "add " b ", " b ", r1, asr #8\n\t"
+#define EMX_SHORT_SCALES                                                                           \
+    "vldrw.u32 q2, [r9], #28\n\tvmov r1, s23\n\tvdup.32 q3, r1\n\tvmov s18, r9\n\t"
+#define EMX_READ_SHORT_1                                                                           \
+    "vmov r9, s18\n\t" EMX_SHORT_1(15, "r0") EMX_SHORT_1(18, "r2") EMX_SHORT_1(21, "r4")           \
+        EMX_SHORT_1(24, "r6") EMX_LANES_1 EMX_SHORT_SCALES
+#define EMX_READ_SHORT_2                                                                           \
+    "vmov r9, s18\n\t" EMX_SHORT_2(15, "r0", "r8") EMX_SHORT_2(18, "r2", "r10")                    \
+        EMX_SHORT_2(21, "r4", "r12") EMX_SHORT_2(24, "r6", "lr")                                   \
+            EMX_LANES_1 EMX_LANES_2 EMX_SHORT_SCALES
+
+// All blocks. What waits in s16 to s23 while the sums take all registers: r7 among it, as compilers
 // do not like to hear that it changes.
-#define EMX_BLOCKS_2                                                                               \
+#define EMX_BLOCKS_2(read)                                                                         \
     "vmov s16, s17, r9, r11\n\tvmov s18, r0\n\tvmov s20, s21, r4, r2\n\t"                          \
-    "vmov s22, r7\n\tmov r7, r6\n"                                                                 \
+    "vmov s22, s23, r7, r8\n\tmov r7, r6\n"                                                        \
     "1:\n\t"                                                                                       \
-    "vmov r9, r11, s16, s17\n\t" EMX_FIRST_2 EMX_OTHERS_2                                          \
-    "4:\n\t" EMX_LANES_1 EMX_LANES_2 EMX_PARAMS                                                    \
-    "vadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q2\n\t" EMX_SCALES                                    \
+    "vmov r9, r11, s16, s17\n\t" EMX_FIRST_2 EMX_OTHERS_2 "4:\n\t" read                            \
     "vshl.s32 q0, q0, q2\n\tvshl.s32 q1, q1, q2\n\t"                                               \
     "vmulh.s32 q0, q0, q2\n\tvmulh.s32 q1, q1, q2\n\tvmov r2, s20\n\t"                             \
     "vadd.i32 q0, q0, q3\n\tvadd.i32 q1, q1, q3\n\t" EMX_NARROW_B EMX_NARROW_T                     \
@@ -109,22 +124,23 @@ EMX_INLINE void emx_look_up_s8(int8_t *y, const int8_t *x, const int8_t *table, 
     "vmov r7, s22"
 
 // The same of one pixel.
-#define EMX_BLOCKS_1                                                                               \
-    "vmov s16, s17, r9, r2\n\tvmov s18, r0\n\tvmov s20, r4\n"                                      \
+#define EMX_BLOCKS_1(read)                                                                         \
+    "vmov s16, s17, r9, r2\n\tvmov s18, r0\n\tvmov s20, r4\n\tvmov s23, r8\n"                      \
     "1:\n\t"                                                                                       \
     "vmov r9, r10, s16, s17\n\t" EMX_FIRST_1 "wls lr, r10, 3f\n"                                   \
     "2:\n\t" EMX_NEXT_1 "le lr, 2b\n"                                                              \
-    "3:\n\t" EMX_LANES_1 EMX_PARAMS "vadd.i32 q0, q0, q2\n\t" EMX_SCALES                           \
+    "3:\n\t" read                                                                                  \
     "vshl.s32 q0, q0, q2\n\tvmulh.s32 q0, q0, q2\n\tvadd.i32 q0, q0, q3\n\t" EMX_NARROW_B          \
     "vqmovnb.s16 q0, q0\n\t"                                                                       \
     "vmov r2, s20\n\tvstrb.32 q0, [r5], #4\n\tcmp r5, r2\n\tbne 1b"
 
-// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0, r2 to r6, r9, r11.
+// What EMX_BLOCKS_2 and EMX_BLOCKS_1 begin with: r0, r2 to r6, r8, r9, r11.
 typedef struct {
     const int32_t *q;
     int32_t others; // steps after the first
     const int8_t *w, *end;
     int8_t *y, *second;
+    int32_t start;
     const int8_t *x, *x_second;
 } emx_blocks_start_s8_t;
 
@@ -132,10 +148,10 @@ typedef struct {
 #define EMX_RUN_BLOCKS(code, p, x, w, q, y)                                                        \
     do {                                                                                           \
         const emx_blocks_start_s8_t start = {                                                      \
-            q, (p)->depth / 16 - 1, w, y + EMX_BLOCK * (p)->blocks,                                \
-            y, y + (p)->pitch,      x, x + (p)->depth};                                            \
+            q, (p)->depth / 16 - 1, w, y + EMX_BLOCK * (p)->blocks, y, y + (p)->pitch, (p)->start, \
+            x, x + (p)->depth};                                                                    \
         register const emx_blocks_start_s8_t *r0 __asm__("r0") = &start;                           \
-        __asm__ volatile("ldmia r0, {r0, r2-r6, r9, r11}\n\t" code                                 \
+        __asm__ volatile("ldmia r0, {r0, r2-r6, r8, r9, r11}\n\t" code                             \
                          : "+r"(r0)                                                                \
                          :                                                                         \
                          : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12",    \
@@ -147,17 +163,33 @@ typedef struct {
 EMX_SHARED void emx_blocks_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    EMX_RUN_BLOCKS(EMX_BLOCKS_2, p, pair, w, q, y);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_READ_2), p, pair, w, q, y);
 }
 #define emx_blocks_2_twice_s8 emx_blocks_2_s8
+
+#define EMX_HAVE_short_2_s8
+EMX_SHARED void emx_short_2_s8(const emx_blocks_s8_t *p, const int8_t *pair, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    EMX_RUN_BLOCKS(EMX_BLOCKS_2(EMX_READ_SHORT_2), p, pair, w, q, y);
+}
+#define emx_short_2_twice_s8 emx_short_2_s8
 
 #define EMX_HAVE_blocks_1_s8
 EMX_SHARED void emx_blocks_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
                                 const int32_t *q, int8_t *y)
 {
-    EMX_RUN_BLOCKS(EMX_BLOCKS_1, p, x, w, q, y);
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_READ_1), p, x, w, q, y);
 }
 #define emx_blocks_1_twice_s8 emx_blocks_1_s8
+
+#define EMX_HAVE_short_1_s8
+EMX_SHARED void emx_short_1_s8(const emx_blocks_s8_t *p, const int8_t *x, const int8_t *w,
+                               const int32_t *q, int8_t *y)
+{
+    EMX_RUN_BLOCKS(EMX_BLOCKS_1(EMX_READ_SHORT_1), p, x, w, q, y);
+}
+#define emx_short_1_twice_s8 emx_short_1_s8
 
 // The sums of one block, for those that are scaled in 64 bits.
 #define EMX_HAVE_dot_1x4_s8

@@ -46,7 +46,7 @@ typedef struct {
     int32_t runs;  // 1: C is a multiple of 4, EMX_STAGED 4: pairs are widened from x as it lies
     int32_t tail;  // out_c / groups % 4
     int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
-    int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
+    int32_t words; // of a block's parameters: 12, or 7, see emx/quant.h
     int32_t wide;  // 1: sums are scaled in 64 bits
     int32_t flip;  // 128 for emx_conv2d_u8, else 0: the bit in which x differs from int8
     int32_t x_zero;

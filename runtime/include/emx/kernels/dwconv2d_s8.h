@@ -37,7 +37,7 @@ typedef struct {
     int32_t y_row, y_col;
     int32_t tail;    // channels % 4
     int32_t sixteen; // 1: see w; only emx_dwconv2d_direct_s8 for Helium
-    int32_t words;   // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7 or 8
+    int32_t words;   // of a block's parameters: 12, or for emx_dwconv2d_s8 also 7
     int32_t quick;   // see emx/plane_s8.h
     int32_t folded;  // see there
     int32_t wide;    // 1: sums are scaled in 64 bits
@@ -52,7 +52,7 @@ EMX_INLINE const int32_t *emx_dwconv2d_params_s8(const emx_dwconv2d_s8_t *p, con
         return q;
     }
     if (at == 0) {
-        emx_unpack_block_s8(q, p->words, 0, p->zero, unpacked);
+        emx_unpack_block_s8(q, emx_result_start(p->zero), unpacked);
     }
     return unpacked;
 }

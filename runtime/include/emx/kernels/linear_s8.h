@@ -19,7 +19,7 @@ typedef struct {
     int32_t in, out, depth;
     int32_t tail;  // out % 4
     int32_t twice; // 1: weights are packed so, see the micro-kernels of the target
-    int32_t words; // of a block's parameters: 12, or 7 or 8, see emx/dot_s8.h
+    int32_t words; // of a block's parameters: 12, or 7, see emx/quant.h
     int32_t wide;  // 1: sums are scaled in 64 bits
     int32_t zero, lo, hi;
 } emx_linear_s8_t;
