@@ -121,7 +121,7 @@ def _check_ranges(prepared: Any) -> None:
             value = node.args[0]
             raise EmxError(
                 f"{value.name} is NaN or infinite for a calibration sample: it has no scale",
-                at=str(origin_of(value, root)),
+                at=_place(value, root),
                 op=str(value.target),
                 hint=_KEEP,
             )
@@ -178,11 +178,19 @@ def _bad_scales(program: Any) -> Iterator[Problem]:
     for node in program.graph.nodes:
         if "quantize_per_" not in str(node.target) or node.op != "call_function":
             continue
-        scale = node.args[1]
+        value, scale = node.args[:2]
+        if "quantize_per_" in str(value.target):  # dequantises what that, with this scale, makes
+            continue
         if isinstance(scale, torch.fx.Node):
             scale = program.state_dict.get(stored.get(scale.name), torch.ones(1))
         values = torch.as_tensor(scale, dtype=torch.float32)
         both = torch.cat([values.flatten(), 1 / values.flatten()])
         if not bool((torch.isfinite(both) & (both > 0)).all()):
-            what = f"the scale of {node.args[0].name} is {float(values.flatten()[0])}"
-            yield Problem(what, str(origin_of(node.args[0], root)), str(node.target), _KEEP)
+            worst = values.flatten()[int((torch.log2(values.flatten()).abs()).argmax())]
+            what = f"the scale of {value.name} is {float(worst)}"
+            yield Problem(what, _place(value, root), str(node.target), _KEEP)
+
+
+def _place(value: Any, root: str) -> str | None:
+    """Where a value is made; an input of the model is made nowhere."""
+    return None if value.op == "placeholder" else str(origin_of(value, root))
