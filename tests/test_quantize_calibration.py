@@ -207,6 +207,18 @@ def test_numbers_are_no_tensors(value: Any, tmp_path: Path) -> None:
     assert "c.pt: it holds a value of type int, not only tensors" in text
 
 
+@pytest.mark.parametrize("scale", [0.0, float("inf"), float("nan"), -0.5])
+def test_a_scale_of_a_converted_model_that_is_none(scale: float) -> None:
+    def forward(m: Any, x: Any) -> Any:
+        q = m.conv(x), scale, 0, -128, 127, torch.int8
+        calls = torch.ops.quantized_decomposed
+        return calls.dequantize_per_tensor(calls.quantize_per_tensor(*q), *q[1:])
+
+    text = page(Layers(forward).eval(), quantize=None, calibration=None)
+    assert text.startswith(f"the scale of conv2d is {scale}\n  at    ")
+    assert "test_quantize_calibration.py:" in text and "hint  calibrate again" in text
+
+
 def test_a_scale_that_is_too_small_is_one_problem() -> None:
     text = page(calibration=1e-40 * GOOD)
     assert text.startswith("the scale of x is ")
