@@ -254,6 +254,8 @@ def test_no_advice_where_nothing_is_lost() -> None:
     far = tuple(Score(w, 9, mse=1.0, sqnr_db=db) for w, db in (("float", 60), ("int8", 29)))
     assert AccuracyReport(near, NOISE).advice is None
     assert AccuracyReport(far, NOISE).advice
+    few = Score("C on a board", 10, 0.3)
+    assert replace(report(0.95, 0.947), scores=(*report(0.95, 0.947).scores, few)).advice is None
 
 
 def test_report_as_text_and_json() -> None:

@@ -123,8 +123,10 @@ def _row(item: Score | LayerNoise) -> dict[str, object]:
 
 
 def _costly(scores: Sequence[Score]) -> bool:
-    """Whether what is quantised is clearly worse than the float model, the first of the scores."""
-    best, rest = scores[0], scores[1:]
+    """Whether what is quantised is clearly worse than the float model, the first of the scores, on
+    the same samples: a board may have run a few only."""
+    best = scores[0]
+    rest = [s for s in scores[1:] if s.samples == best.samples]
     if best.accuracy is not None:
         least = min((s.accuracy or 0 for s in rest), default=best.accuracy)
         return 100 * (best.accuracy - least) > TOLERABLE_POINTS
