@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import emx
 from emx import accuracy
@@ -52,6 +53,10 @@ def test_a_single_input_may_be_called_x(tmp_path: Path) -> None:
         ({"x": X, "label": np.zeros(4)}, "label of set.npz is float64[4]"),
         ({"x": X, "label": np.zeros((4, 3), int)}, "label of set.npz is int64[4, 3]"),
         ({"z": X, "label": np.zeros(4, int)}, "set.npz has no array for the input image"),
+        ({"x": X[:, :2], "label": np.zeros(4, int)}, "the data set's image has shape [4x2]"),
+        ({"x": X[:0], "label": np.zeros(0, int)}, "there is nothing in the data set's image"),
+        ({"x": X * np.nan, "label": np.zeros(4, int)}, "image of set.npz holds NaN"),
+        ({"x": X, "y": X + np.inf}, "y of set.npz holds NaN or infinity"),
     ],
 )
 def test_a_data_set_that_cannot_be_used(tmp_path: Path, arrays: Any, what: str) -> None:
@@ -64,8 +69,29 @@ def test_a_data_set_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(emx.EmxError, match=r"there is no file .*none\.npz"):
         read_dataset(tmp_path / "none.npz", SIGNATURE)
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4 no archive")
-    with pytest.raises(emx.EmxError, match=r"cannot read the data set bad\.npz"):
+    with pytest.raises(emx.EmxError, match=r"cannot read the data set bad\.npz: it is no \.npz"):
         read_dataset(tmp_path / "bad.npz", SIGNATURE)
+
+
+def test_tensors_of_torch_save(tmp_path: Path) -> None:
+    torch.save({"x": torch.from_numpy(X), "label": torch.arange(4) % 3}, tmp_path / "set.pt")
+    data = read_dataset(tmp_path / "set.pt", SIGNATURE)
+    np.testing.assert_array_equal(data.inputs["image"], X[:, None])
+    np.testing.assert_array_equal(data.label, [0, 1, 2, 0])
+
+
+def test_an_input_may_be_called_y(tmp_path: Path) -> None:
+    signature = (*SIGNATURE, ("y", TensorType((1, 3))))
+    data = read_dataset(write(tmp_path, image=X, y=2 * X, label=np.arange(4) % 3), signature)
+    np.testing.assert_array_equal(data.inputs["y"], 2 * X[:, None])
+    assert data.y is None and data.label is not None
+
+
+def test_how_many_samples_run_on_a_board() -> None:
+    unread: Any = None
+    for count in (0, -1):
+        with pytest.raises(emx.EmxError, match=f"{count} samples for mps2-an386"):
+            emx.evaluate(unread, labelled(), target="mps2-an386", samples=count)
 
 
 def labelled(*label: int) -> DataSet:
@@ -228,6 +254,8 @@ def test_no_advice_where_nothing_is_lost() -> None:
     far = tuple(Score(w, 9, mse=1.0, sqnr_db=db) for w, db in (("float", 60), ("int8", 29)))
     assert AccuracyReport(near, NOISE).advice is None
     assert AccuracyReport(far, NOISE).advice
+    few = Score("C on a board", 10, 0.3)
+    assert replace(report(0.95, 0.947), scores=(*report(0.95, 0.947).scores, few)).advice is None
 
 
 def test_report_as_text_and_json() -> None:

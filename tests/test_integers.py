@@ -339,6 +339,16 @@ def test_filters_that_vanish() -> None:
     assert [bool(f.any()) for f in w8] == [True, False, False, True, True]
 
 
+def test_small_multipliers_of_many_products_do_not_vanish() -> None:
+    """2^-25 times a sum of 2^16 products of 127 and 100 is 24 steps."""
+    m = Model()
+    w = m.dequantised(m.tensor("w", np.full((3, 1 << 16), 127, np.int8)), Quant(1.0))
+    x = m.op("expand.default", m.x(1, 1, scale=1.0), [1, 1 << 16])
+    graph = all_integer(m.made(m.q(m.op("linear.default", x, w, m.b(3)), 2.0**25)))
+    (y,) = outputs(graph, [np.array([[103]], np.int8)])
+    assert np.unique(y).tolist() == [round(127 * 100 * (1 << 16) / 2**25)]
+
+
 def test_the_model_may_have_uint8_itself() -> None:
     """Inputs and outputs that are uint8 in the model stay so."""
     m = Model()

@@ -57,6 +57,11 @@ def tables(bundle: Bundle) -> list[tuple[PixelsS8, Array]]:
     return [(n.op, graph.constants[n.inputs[1].name]) for n in found]  # type: ignore[misc]
 
 
+def test_what_takes_a_table_cannot_arrive_row_by_row() -> None:
+    with pytest.raises(emx.EmxError, match="not with a normalisation of bytes by a table"):
+        generate(image(*TORCHVISION), find_target("generic"), emx.Options(input_rows=True))
+
+
 def test_torchvision_normalisation_is_three_tables() -> None:
     ((op, table),) = tables(image(*TORCHVISION))
     pixels = np.arange(256) / 255

@@ -173,6 +173,9 @@ SAMPLE_ERRORS: dict[str, tuple[Any, str, str]] = {
     "one": (GOOD[0], "1 calibration sample is too few", "give 8 at least"),
     "zero": (0 * GOOD, "of x is zero throughout: its scale would be zero", "will see"),
     "tiny": (1e-44 * np.sign(GOOD), "the scale of x is 0.0", "--keep-float MODULE"),
+    "huge": (3e38 * np.sign(GOOD), "conv2d is NaN or infinite for a calibration", "--keep-float"),
+    "empty": (GOOD[:0], "there is nothing in the calibration data of x", "give [Nx1x4x8x8]"),
+    "no array": ({}, "has no array for the input x; it has none", "name the arrays"),
     "no file": ("no.npz", "there is no file no.npz", "calibration data"),
     "suffix": (__file__, "calibration data in a .py file are not supported", "give an .npz"),
 }
@@ -188,12 +191,38 @@ def test_samples(error: str) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "c.npz").write_bytes(b"PK and nothing else")
     text = page(calibration=tmp_path / "c.npz")
-    assert "cannot read the calibration data c.npz" in text
+    assert "cannot read the calibration data c.npz: it is no .npz archive" in text
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     torch.save({"x": Two()}, tmp_path / "c.pt")
-    assert "cannot read the calibration data c.pt" in page(calibration=tmp_path / "c.pt")
+    text = page(calibration=tmp_path / "c.pt")
+    assert "cannot read the calibration data c.pt: it holds more than tensors" in text
+
+
+@pytest.mark.parametrize("value", [{"x": 3}, [3], 3])
+def test_numbers_are_no_tensors(value: Any, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "c.pt")
+    text = page(calibration=tmp_path / "c.pt")
+    assert "c.pt: it holds a value of type int, not only tensors" in text
+
+
+@pytest.mark.parametrize("scale", [0.0, float("inf"), float("nan"), -0.5])
+def test_a_scale_of_a_converted_model_that_is_none(scale: float) -> None:
+    def forward(m: Any, x: Any) -> Any:
+        q = m.conv(x), scale, 0, -128, 127, torch.int8
+        calls = torch.ops.quantized_decomposed
+        return calls.dequantize_per_tensor(calls.quantize_per_tensor(*q), *q[1:])
+
+    text = page(Layers(forward).eval(), quantize=None, calibration=None)
+    assert text.startswith(f"the scale of conv2d is {scale}\n  at    ")
+    assert "test_quantize_calibration.py:" in text and "hint  calibrate again" in text
+
+
+def test_a_scale_that_is_too_small_is_one_problem() -> None:
+    text = page(calibration=1e-40 * GOOD)
+    assert text.startswith("the scale of x is ")
+    assert "unknown" not in text and "problems" not in text
 
 
 @pytest.mark.parametrize(
@@ -259,6 +288,11 @@ def test_an_unknown_module() -> None:
     text = page(keep_float=["convv"])
     assert "the model has no module convv to keep in float" in text
     assert "hint  there are conv" in text
+
+
+def test_a_batch_norm_is_not_kept_alone() -> None:
+    text = page(Layers(lambda m, x: m.bn(m.conv(x))).eval(), keep_float=["bn"])
+    assert "a batch norm belongs to the layer before it" in text
 
 
 def test_torchao_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

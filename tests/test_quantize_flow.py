@@ -69,6 +69,13 @@ def test_a_word_that_an_option_does_not_have(name: str) -> None:
     assert getattr(emx.Options(), name) == CHOICES[name][0]
 
 
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+def test_a_tolerance_that_is_none(name: str, value: str) -> None:
+    with pytest.raises(emx.EmxError, match=f"{name} is {float(value)}\n.*0 or more"):
+        emx.Options(**{name: float(value)})
+
+
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     quantised(layers(), X, progress=lambda *now: told.append(now))

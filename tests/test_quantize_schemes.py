@@ -4,12 +4,14 @@ its twin, and what has no integer form says so."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 import emx
@@ -93,6 +95,38 @@ def test_quality(scheme: str) -> None:
 def test_c_is_the_twin(scheme: str) -> None:
     report = verify(bundle_of(scheme), target="host", layers=True)
     assert report.ok, str(report)
+
+
+BETWEEN: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "max pool": lambda y: F.max_pool2d(y, 2),
+    "max pool in one dimension": lambda y: F.max_pool1d(y.flatten(2), 3).unsqueeze(3),
+    "amax": lambda y: y.amax(3, keepdim=True),
+    "sum": lambda y: torch.relu(y + y.flip(3) * 0.75),
+    "leaky relu": lambda y: F.leaky_relu(y, 0.3),
+}
+
+
+class Between(nn.Module):
+    """Two convolutions, and something between them that stays in float with int16x8."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1)
+        self.between = BETWEEN[name]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.between(self.first(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_what_stays_in_float_between_int16(name: str) -> None:
+    model = Between(name).eval()
+    data = samples(32).numpy()
+    bundle = emx.export(model, samples(1), quantize="int16x8", calibration=data)
+    report = verify(bundle, target="host")
+    assert report.ok, str(report)
+    assert quality(optimised(bundle), model) > 43
 
 
 @pytest.mark.slow

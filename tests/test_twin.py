@@ -26,7 +26,9 @@ from emx.ops.table_s8 import TableS8, table_of
 from emx.options import Options
 from emx.paths import root
 from emx.plan import plan
+from emx.pointwise import Pointwise
 from emx.quant import Quant
+from emx.scalars import Call
 from emx.select import own_outputs, select
 from emx.target import find_target
 from emx.testrun import build_test
@@ -131,6 +133,20 @@ def test_tolerance_follows_a_layer_in_float() -> None:
     ]
     behind = chain("behind", Softmax(1), Quantize(QX), Dequantize(QX), Softmax(1), Permute((1, 0)))
     assert tolerances(behind, FLOATS)["permute_4"] == Tolerance(rtol=2 / 128)
+
+
+def test_a_loop_that_rounds_floats_inside_may_be_off_by_steps() -> None:
+    """A product beside a sum may become one fused multiply-add; a product alone is one rounding."""
+    real = Call("mul", (Call("sub", (Call("f32", (0,)), 3.0)), 0.05))
+    for inside, tolerance in (
+        (Call("neg", (real,)), EXACT),
+        (Call("maximum", (real, 0.5)), EXACT),
+        (Call("add", (real, 0.5)), Tolerance(atol=2)),
+        (Call("exp", (real,)), Tolerance(atol=2)),
+    ):
+        op = Pointwise(Call("quantize_s8", (inside, 20.0, 3.0, -128.0, 127.0)))
+        graph = chain("loop", op, quants=(QX, QX))
+        assert tolerances(graph, FLOATS)["pointwise_0"] == tolerance
 
 
 def run_test(directory: Path, graph: Graph, machine: str = "host") -> tuple[int, str]:

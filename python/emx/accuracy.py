@@ -13,7 +13,7 @@ import numpy as np
 from emx.build import Machine, TooLarge
 from emx.compare import columns, compare, finite_or_null
 from emx.errors import EmxError
-from emx.exporter.inputs import Signature, batches
+from emx.exporter.inputs import Signature, batches, read_arrays
 from emx.ir import Array, Graph
 from emx.noise import LayerNoise, Source, layer_noise
 from emx.testrun import run_test
@@ -123,8 +123,10 @@ def _row(item: Score | LayerNoise) -> dict[str, object]:
 
 
 def _costly(scores: Sequence[Score]) -> bool:
-    """Whether what is quantised is clearly worse than the float model, the first of the scores."""
-    best, rest = scores[0], scores[1:]
+    """Whether what is quantised is clearly worse than the float model, the first of the scores, on
+    the same samples: a board may have run a few only."""
+    best = scores[0]
+    rest = [s for s in scores[1:] if s.samples == best.samples]
     if best.accuracy is not None:
         least = min((s.accuracy or 0 for s in rest), default=best.accuracy)
         return 100 * (best.accuracy - least) > TOLERABLE_POINTS
@@ -133,21 +135,16 @@ def _costly(scores: Sequence[Score]) -> bool:
 
 
 def read_dataset(path: Path, signature: Signature) -> DataSet:
-    """An .npz file with an array for each input, that of a single one may be called x, and `label`
-    or `y`."""
+    """An .npz or .pt file with an array for each input, that of a single one may be called x, and
+    `label` or `y`, if no input is called like that."""
     if not path.is_file():
         raise EmxError(f"there is no file {path}", hint="it was given as data set")
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            arrays = {name: z[name] for name in z.files}
-    except Exception as error:  # NumPy raises all kinds for a damaged file
-        hint = "write plain arrays: numpy.savez(FILE, x=..., label=...)"
-        raise EmxError(f"cannot read the data set {path.name}: {error}", hint=hint) from None
-    label, y = arrays.pop("label", None), arrays.pop("y", None)
+    arrays = dict(read_arrays(path, signature, "data set"))
+    inputs = {name for name, _ in signature}
+    label, y = (arrays.get(name) if name not in inputs else None for name in ("label", "y"))
     if len(signature) == 1 and signature[0][0] not in arrays and "x" in arrays:
         arrays[signature[0][0]] = arrays.pop("x")
-    inputs = batches(arrays, signature, path)
-    data = DataSet(inputs, label, y)
+    data = DataSet(batches(arrays, signature, path, "data set's"), label, y)
     _check(data, path)
     return data
 
@@ -168,6 +165,12 @@ def _check(data: DataSet, path: Path) -> None:
             f"{path.name} has {data.count} samples, but {len(right)} of {name}", at=str(path),
             hint="give as many",
         )  # fmt: skip
+    hint = "a score of them would mean nothing"
+    for what, array in data.inputs.items():
+        if np.isnan(array).any():
+            raise EmxError(f"{what} of {path.name} holds NaN", at=str(path), hint=hint)
+    if not np.isfinite(right).all():
+        raise EmxError(f"{name} of {path.name} holds NaN or infinity", at=str(path), hint=hint)
 
 
 def score(who: str, outputs: Array, data: DataSet) -> Score:

@@ -133,6 +133,8 @@ def evaluate(
 ) -> AccuracyReport:
     """What the C of a model is worth on a data set, which emx.accuracy reads: on the host with all
     samples, on `target`, if that is a board, with the first `samples`; and what PyTorch's is."""
+    if samples is not None and samples < 1:
+        raise EmxError(f"{samples} samples for {target}", hint="one is the least")
     data = dataset
     if not isinstance(data, DataSet):
         data = read_dataset(Path(data), bundle.inputs)

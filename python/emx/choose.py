@@ -100,7 +100,7 @@ def _not_by_rows(offered: Offer) -> EmxError:
     return EmxError(
         f"the input of {offered.graph.name} cannot be fed row by row",
         hint="--input rows needs a model with one input, an image [1][c][h][w], that starts with "
-        "convolutions, pooling or pointwise layers",
+        "convolutions, pooling or pointwise layers; not with a normalisation of bytes by a table",
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,3 +79,6 @@ class Options:
                 raise EmxError(
                     f"{name} is {getattr(self, name)!r}", hint=f"choose one of {', '.join(words)}"
                 )
+        for name in ("rtol", "atol"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise EmxError(f"{name} is {getattr(self, name)}", hint="a tolerance is 0 or more")

@@ -17,7 +17,7 @@ from emx.ir import Array, DType
 MAX_SHIFT = 41  # smaller multipliers have fewer bits
 SCALE_SHIFT = 9  # scaled sums are in 2^-9 of a step
 LARGEST = 2.0**20  # whatever is multiplied by more, and is not 0, saturates
-VANISHING = 2.0**-24  # a filter whose multiplier is smaller is zero
+VANISHING = 2.0**-24  # a filter whose multiplier is smaller may be zero
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeGuard
 
 import numpy as np
 
 from emx.bundle import Vectors
 from emx.interpret import interpret
-from emx.ir import Array, DType, Graph, Node, Value
+from emx.ir import Array, DType, Graph, Node, Op, Value
 from emx.ops.movement import Movement, Reshape
 from emx.ops.quantize import Dequantize
+from emx.pointwise import Pointwise
 from emx.quant import Quant
+from emx.scalars import Call
 
 PYTORCH, TWIN = "PyTorch", "the Python twin"
 STEPS = 2  # that an integer may be off behind a layer that stays float
 _ROUGH = STEPS / 128  # of the largest value, where such integers became floats again
 _ROUNDING = 1e-6  # of steps to floats
+_UNROUNDED = ("f32", "neg", "abs", "clamp", "maximum", "minimum", "where")  # rows that pick
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,29 @@ def tolerances(graph: Graph, floats: Tolerance) -> dict[str, Tolerance]:
 def _class_of(n: Node, known: Mapping[str, _Class]) -> _Class:
     worst = max((known.get(v.name, _Class.EXACT) for v in n.inputs), default=_Class.EXACT)
     if n.output.type.dtype is not DType.F32:
-        return _Class.ROUGH if worst else _Class.EXACT
+        return _Class.ROUGH if worst or _rounds_inside(n.op) else _Class.EXACT
     keeps_bits = isinstance(n.op, Movement | Reshape | Dequantize)
     return worst if keeps_bits else max(worst, _Class.FLOAT)
+
+
+def _rounds_inside(op: Op) -> bool:
+    """Whether a loop quantises floats of its own that a compiler may round in another way: what
+    rounds once, such as one dequantised integer, is the same everywhere."""
+    return (
+        isinstance(op, Pointwise)
+        and op.expr.row.startswith("quantize_")
+        and sum(map(_roundings, filter(_is_call, op.expr.args))) > 1
+    )
+
+
+def _roundings(call: Call) -> int:
+    whole = call.row == "sub" and _is_call(call.args[0]) and call.args[0].row == "f32"
+    own = 0 if whole or call.row in _UNROUNDED else 1
+    return own + sum(map(_roundings, filter(_is_call, call.args)))
+
+
+def _is_call(argument: Call | int | float) -> TypeGuard[Call]:
+    return isinstance(argument, Call)
 
 
 def _rough(n: Node) -> Tolerance:

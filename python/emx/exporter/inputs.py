@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,8 @@ def batches(
     missing = [name for name in names if name not in arrays]
     if missing:
         raise EmxError(
-            f"{path.name} has no array for the input {missing[0]}; it has {', '.join(arrays)}",
+            f"{path.name} has no array for the input {missing[0]}; it has "
+            f"{', '.join(arrays) or 'none'}",
             at=str(path),
             hint=f"name the arrays like the model's inputs: {', '.join(names)}",
         )
@@ -85,6 +88,8 @@ def read_arrays(path: Path, signature: Signature, what: str) -> Mapping[str, Arr
     """The arrays of a .npz, .npy or .pt file, by name."""
     try:
         if path.suffix == ".npz":
+            if not zipfile.is_zipfile(path):
+                raise ValueError("it is no .npz archive")
             with np.load(path, allow_pickle=False) as z:
                 return {name: z[name] for name in z.files}
         if path.suffix == ".npy":
@@ -102,17 +107,24 @@ def read_arrays(path: Path, signature: Signature, what: str) -> Mapping[str, Arr
     raise EmxError(
         f"{what} in a {path.suffix or 'nameless'} file are not supported",
         at=str(path),
-        hint="give an .npz file with arrays named like the inputs, an .npy file, or a .pt file",
+        hint="give an .npz file with arrays named like the inputs, an .npy file, or a .pt file"
+        + (", or name a function: SCRIPT.py:FUNCTION" if path.suffix == ".py" else ""),
     )
 
 
 def _read_torch(path: Path, signature: Signature, what: str) -> Mapping[str, Array]:
     import torch
 
-    data: Any = torch.load(path, weights_only=True, map_location="cpu")
-    if isinstance(data, dict):
-        return {str(k): v.detach().numpy() for k, v in data.items()}
-    values = data if isinstance(data, tuple | list) else [data]
+    try:
+        data: Any = torch.load(path, weights_only=True, map_location="cpu")
+    except UnpicklingError:  # its text is advice on how to run the code in a pickle
+        raise ValueError("it holds more than tensors") from None
+    values = data if isinstance(data, dict | tuple | list) else [data]
+    tensors = values.values() if isinstance(values, dict) else values
+    if other := [v for v in tensors if not isinstance(v, torch.Tensor)]:
+        raise ValueError(f"it holds a value of type {type(other[0]).__name__}, not only tensors")
+    if isinstance(values, dict):
+        return {str(k): v.detach().numpy() for k, v in values.items()}
     return _by_name([v.detach().numpy() for v in values], signature, what)
 
 
@@ -131,12 +143,15 @@ def _batch(a: Array, what: str, t: TensorType, path: Path) -> Array:
         a = a[None]
     elif t.dims[:1] == (1,) and a.shape[1:] == t.dims[1:]:
         a = a[:, None]
-    if a.shape[1:] != t.dims or len(a.shape) != t.rank + 1 or len(a) == 0:
+    if a.shape[1:] != t.dims or len(a.shape) != t.rank + 1:
         raise EmxError(
             f"the {what} has shape {_shape(a.shape)}, the model takes {t}",
             at=str(path),
             hint=f"give [{_dims(t)}], or [Nx{_dims(t)}] for N of them",
         )
+    if len(a) == 0:
+        hint = f"give [Nx{_dims(t)}] for N of them"
+        raise EmxError(f"there is nothing in the {what}", at=str(path), hint=hint)
     if a.dtype != t.dtype.numpy:
         raise EmxError(
             f"the {what} has type {a.dtype}, the model takes {t}",

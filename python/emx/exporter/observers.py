@@ -50,6 +50,8 @@ class ActivationObserver(UniformQuantizationObserverBase):  # type: ignore[misc]
         if self.bound > 0:
             self.least = min(self.least, float(data.min()))
             self.most = max(self.most, float(data.max()))
+            if self.bound > torch.finfo(data.dtype).max:
+                data = data.double()
             self.counts += torch.histc(data, self._BINS, -self.bound, self.bound).double()
         return x
 

@@ -29,6 +29,7 @@ _CALIBRATE = """name typical inputs: --calibration FILE.npz, which has an array 
 first axis counts samples, or SCRIPT.py:FUNCTION, which gives them one by one"""
 _KEEP = """give inputs in the range that the model was trained with, or keep this layer in float:
 --keep-float MODULE"""
+_AGAIN = "calibrate again, with inputs for which this tensor is neither constant nor infinite"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _check_ranges(prepared: Any) -> None:
             value = node.args[0]
             raise EmxError(
                 f"{value.name} is NaN or infinite for a calibration sample: it has no scale",
-                at=str(origin_of(value, root)),
+                at=_place(root, value),
                 op=str(value.target),
                 hint=_KEEP,
             )
@@ -166,23 +167,37 @@ def _exported(model: Any, program: Any, samples: Mapping[str, Array]) -> Any:
     with explained("the quantised model cannot be exported"):
         exported = torch.export.export(model, args, kwargs)
     exported.example_inputs = None
-    problems = tuple(_bad_scales(exported))
-    if problems:
-        raise EmxError.of(problems, "scales are zero or infinite")
+    check_scales(exported, _KEEP)
     return exported
 
 
-def _bad_scales(program: Any) -> Iterator[Problem]:
+def check_scales(program: Any, hint: str = _AGAIN) -> None:
+    """Refuse scales of a quantised program with which nothing can be computed."""
+    problems = tuple(_bad_scales(program, hint))
+    if problems:
+        raise EmxError.of(problems, "scales are zero or infinite")
+
+
+def _bad_scales(program: Any, hint: str) -> Iterator[Problem]:
     root = common_root(program.graph.nodes)
     stored = {s.arg.name: s.target for s in program.graph_signature.input_specs}
     for node in program.graph.nodes:
-        if "quantize_per_" not in str(node.target) or node.op != "call_function":
+        if "quantize_per_" not in str(node.target) or len(node.args) < 2:
             continue
-        scale = node.args[1]
+        value, scale, *_ = node.args
+        if "quantize_per_" in str(value.target):  # dequantises what that, with this scale, makes
+            continue
         if isinstance(scale, torch.fx.Node):
             scale = program.state_dict.get(stored.get(scale.name), torch.ones(1))
         values = torch.as_tensor(scale, dtype=torch.float32)
         both = torch.cat([values.flatten(), 1 / values.flatten()])
         if not bool((torch.isfinite(both) & (both > 0)).all()):
-            what = f"the scale of {node.args[0].name} is {float(values.flatten()[0])}"
-            yield Problem(what, str(origin_of(node.args[0], root)), str(node.target), _KEEP)
+            worst = values.flatten()[int((torch.log2(values.flatten()).abs()).argmax())]
+            what = f"the scale of {value.name} is {float(worst)}"
+            yield Problem(what, _place(root, value, node), str(node.target), hint)
+
+
+def _place(root: str, *nodes: Any) -> str | None:
+    """The origin of the first node that has one: inputs and parameters have none."""
+    known = (origin_of(node, root) for node in nodes)
+    return next((str(o) for o in known if o.source or o.module), None)

@@ -120,7 +120,9 @@ def _check_paths(model: Any, paths: Sequence[str]) -> None:
             close = get_close_matches(path, known, n=3) or sorted(known)[:8]
             raise EmxError(
                 f"the model has no module {path} to keep in float",
-                hint=f"there are {', '.join(close)}" if close else "its layers have no names",
+                hint=f"there are {', '.join(close)}; a batch norm belongs to the layer before it"
+                if close
+                else "its layers have no names",
             )
 
 

@@ -18,7 +18,7 @@ from emx.exporter import calibration, eager, scripts, sources
 from emx.exporter.convert import convert
 from emx.exporter.decompose import decompose
 from emx.exporter.inputs import generate, parse_pins, read_example_file
-from emx.exporter.quantise import Progress, Quantised, quantise
+from emx.exporter.quantise import Progress, Quantised, check_scales, quantise
 from emx.exporter.signature import output_names
 from emx.exporter.torchtools import calm, explained
 from emx.ir import Array
@@ -74,6 +74,7 @@ def read_model(
         raise EmxError(f"{what} for a model that is not quantised", hint="add --quantize int8")
     source = _source(model, example_inputs, options)
     if options.quantize is None:
+        check_scales(source.program)
         return source, None
     return source, quantise(
         source,

@@ -27,15 +27,16 @@ def weighted(
     multiples of a scale of their output. `beside`: what else may be added before the rounding, in
     steps of y.
 
-    A filter whose multiplier is below VANISHING is zero; what is left of it is its bias in steps of
-    y, with the multiplier 1.
+    A filter whose multiplier is below VANISHING, and whose sums are less than half a step whatever
+    the inputs are, is zero; what is left of it is its bias in steps of y, with the multiplier 1.
     """
     grid = grid_of(r, weight)
     units = grid.units.reshape(len(grid.units), -1).astype(np.int64)
     scale = grid.scale.astype(np.float64) * np.float32(x.scale)
     reals = scale / y.scale
     b = _bias(r, bias, scale)
-    gone = (reals < VANISHING) | ~units.any(axis=1)
+    least = reals * 256 * np.abs(units).sum(axis=1) < 1 / 2
+    gone = (reals < VANISHING) & least | ~units.any(axis=1)
     units, reals = np.where(gone[:, None], 0, units), np.where(gone, 1.0, reals)
     b = np.where(gone, np.rint(r.constants[bias.name].astype(np.float64) / y.scale), b)
     # What is beyond this saturates whatever the inputs are.
