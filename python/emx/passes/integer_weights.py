@@ -35,8 +35,8 @@ def weighted(
     scale = grid.scale.astype(np.float64) * np.float32(x.scale)
     reals = scale / y.scale
     b = _bias(r, bias, scale)
-    least = reals * 256 * np.abs(units).sum(axis=1) < 1 / 2
-    gone = (reals < VANISHING) & least | ~units.any(axis=1)
+    idle = reals * 256 * np.abs(units).sum(axis=1) < 1 / 2
+    gone = (reals < VANISHING) & idle | ~units.any(axis=1)
     units, reals = np.where(gone[:, None], 0, units), np.where(gone, 1.0, reals)
     b = np.where(gone, np.rint(r.constants[bias.name].astype(np.float64) / y.scale), b)
     # What is beyond this saturates whatever the inputs are.
