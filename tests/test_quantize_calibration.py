@@ -229,7 +229,7 @@ def test_a_scale_that_is_too_small_is_one_problem() -> None:
     ("function", "what"),
     [
         ("missing", "data.py has no function missing"),
-        ("no_list", "no_list() of data.py returns a int, not many inputs"),
+        ("no_list", "no_list() of data.py returns one int, not many inputs"),
         ("nothing", "nothing() of data.py gives nothing"),
         ("two", "data.py gives 2 inputs for a call, the model has 1"),
         ("fails", "fails() of data.py fails: ValueError: no more images"),

@@ -85,7 +85,7 @@ def _from_script(script: Path, function: str, signature: Signature) -> dict[str,
         given = scripts.call(script, function, _GIVES)
         if not isinstance(given, Iterable) or isinstance(given, torch.Tensor | Mapping):
             raise EmxError(
-                f"{function}() of {script.name} returns a {type(given).__name__}, not many inputs",
+                f"{function}() of {script.name} returns one {type(given).__name__}, not many inputs",
                 at=str(script),
                 hint=_GIVES,
             )
