@@ -84,8 +84,9 @@ def _from_script(script: Path, function: str, signature: Signature) -> dict[str,
     with scripts.importable(script.parent), explained(f"{function}() of {script.name} fails"):
         given = scripts.call(script, function, _GIVES)
         if not isinstance(given, Iterable) or isinstance(given, torch.Tensor | Mapping):
+            kind = type(given).__name__
             raise EmxError(
-                f"{function}() of {script.name} returns one {type(given).__name__}, not many inputs",
+                f"{function}() of {script.name} returns one {kind}, not many inputs",
                 at=str(script),
                 hint=_GIVES,
             )
