@@ -91,7 +91,7 @@ class Multiplier:
 
 
 def multipliers(reals: Array) -> Array:
-    """m int32 of each of 0 <= reals, which stands for m * 2^-shifts(m): near to it, by 2^-24 of it
+    """m int32 of each of 0 <= reals, which stands for m * 2^-shifts(m): near to it, by 2^-23 of it
     unless it is below 2^-11. The lowest byte is the left shift of emx_scale_s8 in emx/quant.h."""
     reals = np.minimum(np.asarray(reals, np.float64), LARGEST)
     exponent = np.frexp(reals)[1].astype(np.int64)

@@ -128,6 +128,7 @@ EMX_INLINE void emx_conv3d_pixels_s8(const emx_conv3d_s8_t *p, const emx_conv3d_
 {
     const int32_t outputs = p->out_c / p->groups, blocks = (outputs + EMX_BLOCK - 1) / EMX_BLOCK;
     const int32_t depth = emx_conv3d_depth_s8(p, a->z.n * a->y.n * x.n);
+    // The zero point is in the parameters, which are not short.
     const emx_dot_s8_t dot = emx_dot_of_s8(depth, outputs, p->spread_w * p->out_c, 0, p->lo, p->hi);
     const emx_direct_s8_t none = {NULL, 0, 0, 0};
     const emx_conv3d_taps_s8_t next = {x.i + p->stride_w, x.move, x.n};
